@@ -1,0 +1,316 @@
+"""Every diagnostic code Loadstone can print: its severity, what it means and what to do about it.
+
+One literal, a row a code.  `loadstone explain CODE` and docs/reference/diagnostics.md are printed from it,
+and `Diagnostic` refuses a code that has no row here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Severity = Literal["error", "warning", "note"]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One row of the catalog."""
+
+    code: str
+    severity: Severity
+    title: str
+    meaning: str
+    advice: str
+
+
+_ROWS: tuple[tuple[str, Severity, str, str, str], ...] = (
+    # --- the file -----------------------------------------------------------------------------------------------
+    (
+        "file-not-found", "error", "there is no such file",
+        "The path names neither a file nor a directory.",
+        "Check the path; the nearest names in that directory are listed.",
+    ),
+    (
+        "not-a-checkpoint", "error", "the file is something else",
+        "The first bytes belong to another kind of file: a web page, an image, an archive, an ONNX or HDF5 model.",
+        "The message says what the file is. A web page means that the download link led to a page: download it again.",
+    ),
+    (
+        "lfs-pointer", "error", "a Git LFS pointer stands where the file should be",
+        "The repository was cloned without Git LFS, so the file holds three lines of text instead of the weights.",
+        "Run `git lfs pull --include FILE` in that repository.",
+    ),
+    (
+        "empty-file", "error", "the file has no bytes",
+        "The program that wrote it died before its first byte, or the disk was full.",
+        "Take an older checkpoint from the same directory.",
+    ),
+    (
+        "truncated-file", "error", "the file ends too early",
+        "The file is a checkpoint whose end is missing: a download or a save was cut off.",
+        "Download or copy it again; its size should be the expected one.",
+    ),
+    (
+        "unknown-format", "error", "no reader knows this file",
+        "The first bytes belong to no format that Loadstone reads.",
+        "Check how the file was written. The formats that were tried are listed.",
+    ),
+    (
+        "unsupported-feature", "error", "the format is known, this part of it is not",
+        "The file uses a feature that Loadstone does not read, such as encryption or a rare compression method.",
+        "Write the file again without that feature.",
+    ),
+    (
+        "header-invalid", "error", "the header contradicts itself or the file",
+        "Offsets overlap, lie outside the file or leave holes, a key stands twice, or a length is impossible.",
+        "The file is damaged or was made to mislead a reader. Get it again from its source.",
+    ),
+    (
+        "corrupt-pickle", "error", "the pickle in the file is malformed",
+        "An instruction of the pickle is unknown, runs past the end or finds nothing to work on.",
+        "The file is damaged. Get it again from its source.",
+    ),
+    (
+        "tensor-out-of-bounds", "error", "a tensor claims bytes its storage does not have",
+        "Offset, shape and stride of a tensor must stay inside its storage. These do not.",
+        "The file is damaged or was made to read foreign memory. Get it again from its source.",
+    ),
+    (
+        "missing-record", "error", "a part the file refers to is not in it",
+        "The pickle names a storage that has no record, or the record is shorter than it says.",
+        "The file is damaged. Get it again from its source.",
+    ),
+    (
+        "bad-checksum", "error", "stored and computed checksum differ",
+        "The bytes have changed since the file was written.",
+        "The file is damaged in storage or transfer. Get it again from its source.",
+    ),
+    (
+        "bad-compression", "error", "a compressed record cannot be expanded",
+        "The deflate stream is damaged, or expands to another length than the file says.",
+        "The file is damaged. Get it again from its source.",
+    ),
+    (
+        "resource-limit", "error", "opening the file would need more than the limit",
+        "Depth, number of instructions, expansion or size go past a limit that protects this machine.",
+        "If you trust the file, raise that limit: `loadstone.open(path, limits=Limits(NAME=VALUE))`.",
+    ),
+    (
+        "missing-shard", "error", "the index names a file that is not there",
+        "A checkpoint in several files lacks one of them.",
+        "Download the missing file into the same directory.",
+    ),
+    (
+        "index-mismatch", "error", "the index and the shards disagree",
+        "A tensor is not in the shard that the index names, or lies in a path outside the directory.",
+        "Write the index again, or download the checkpoint again.",
+    ),
+    (
+        "io-error", "error", "the disk or the network failed while reading",
+        "The operating system reported an error.",
+        "Look at the error of the operating system that is quoted; the disk may be failing.",
+    ),
+    (
+        "legacy-format", "note", "a file from before PyTorch 1.6",
+        "The older stream format. Everything in it can be read.",
+        "Nothing needs doing. `loadstone.save` writes the current format.",
+    ),
+    (
+        "big-endian", "note", "the bytes are stored big-endian",
+        "The file was written on a big-endian machine. Values are swapped as they are read.",
+        "Nothing needs doing.",
+    ),
+    (
+        "trailing-bytes", "note", "bytes follow the end of the format",
+        "Something was added behind the checkpoint. It is not read.",
+        "If you did not put them there, ask who did.",
+    ),
+    (
+        "not-extracted", "note", "part of the file has no tensor form",
+        "Packed parameters of compiled or quantised modules, extra state and script objects are listed but not read.",
+        "Load them with the program that wrote them, in a place you trust.",
+    ),
+    # --- safety -------------------------------------------------------------------------------------------------
+    (
+        "dangerous-global", "error", "the file asks for code to be run",
+        "Its pickle calls something that is no data: a shell, an importer, an evaluator. Loadstone ran nothing.",
+        "Do not open the file with `torch.load(weights_only=False)` or `pickle`. Report it where you found it.",
+    ),
+    (
+        "unknown-global", "note", "the file names classes that are not part of PyTorch",
+        "They are kept as inert records with their class name and their data.",
+        "Nothing needs doing: no class is imported, and the tensors inside are found all the same.",
+    ),
+    (
+        "contains-code", "note", "the archive carries program code",
+        "TorchScript, torch.package and compiled exports carry code beside the weights. It was not run.",
+        "Nothing needs doing to read the weights.",
+    ),
+    (
+        "ambiguous-archive", "error", "two readers would see two different files",
+        "The zip directory is contradictory (a name twice, two directories, overlapping entries, foreign bytes), "
+        "so that PyTorch and a scanner may read different records.",
+        "Do not use the file. Get it again from its source.",
+    ),
+    (
+        "unsafe-path", "error", "the file refers to a path outside itself",
+        "A record or shard name is absolute, or climbs out with `..`.",
+        "Do not use the file. Get it again from its source.",
+    ),
+    # --- which weights ------------------------------------------------------------------------------------------
+    (
+        "no-weights", "error", "no model weights were found in the file",
+        "The file can be read, but no part of it looks like a state dict.",
+        "Look at it with `loadstone inspect FILE` and name the part with `weights=`.",
+    ),
+    (
+        "several-models", "warning", "the file holds several sets of weights",
+        "For example the raw model and its moving average. They give different results.",
+        "Say which one you want: `weights=\"NAME\"`.",
+    ),
+    (
+        "unknown-weights", "error", "the file has no set of weights of that name",
+        "`weights=` names a part that is not in the file.",
+        "Use one of the names listed.",
+    ),
+    # --- matching -----------------------------------------------------------------------------------------------
+    (
+        "missing-key", "error", "the model has a tensor that the checkpoint lacks",
+        "No key of the checkpoint goes to this key of the model, so that it would keep its initial values.",
+        "Keep the fresh values on purpose with `fresh=[...]`, or map a key onto it with `rename={...}`.",
+    ),
+    (
+        "unexpected-key", "error", "the checkpoint has a tensor that the model lacks",
+        "No key of the model takes this key of the checkpoint, so that it would be dropped.",
+        "Leave it out on purpose with `drop=[...]`, or map it onto a key of the model with `rename={...}`.",
+    ),
+    (
+        "shape-mismatch", "error", "the same key has two shapes",
+        "The tensor in the checkpoint and the tensor in the model differ in shape.",
+        "Build the model with the checkpoint's sizes, keep the fresh layer with `fresh=[...]`, "
+        "or cut or pad it with `adapt={...}`.",
+    ),
+    (
+        "ambiguous-match", "error", "two sources for one target",
+        "Two keys of the checkpoint would be written to one key of the model.",
+        "Leave one of them out with `drop=[...]`.",
+    ),
+    (
+        "tied-conflict", "error", "tied parameters with different values",
+        "The model shares one tensor between several keys, the checkpoint holds different values for them.",
+        "Say which one counts by dropping the other: `drop=[...]`.",
+    ),
+    (
+        "tied-weights", "note", "several keys share one tensor",
+        "One copy is read; the others follow because they are the same memory in the model.",
+        "Nothing needs doing.",
+    ),
+    (
+        "prefix-removed", "note", "a wrapper's prefix was taken off or put on",
+        "DataParallel, torch.compile and training frameworks put a prefix before every key.",
+        "Nothing needs doing.",
+    ),
+    (
+        "dtype-mismatch", "warning", "the cast loses precision",
+        "The model's dtype holds fewer bits than the checkpoint's.",
+        "Build the model with the checkpoint's dtype, or pass `dtype=`.",
+    ),
+    (
+        "dtype-breaks-values", "error", "the cast would break values",
+        "Overflow to infinity, float to integer or complex to real changes values beyond rounding.",
+        "Build the model with the checkpoint's dtype, or say that you want it: `adapt={\"KEY\": \"cast\"}`.",
+    ),
+    (
+        "low-coverage", "error", "most of the model would stay as it is",
+        "Only a small part of the model's parameters has a source: probably another architecture.",
+        "Check that this is the model the file was trained with.",
+    ),
+    (
+        "nothing-to-load", "error", "nothing would be loaded",
+        "No key of the checkpoint fits any key of the model.",
+        "Check that this is the model the file was trained with.",
+    ),
+    (
+        "old-name", "note", "a key was renamed as its module asks",
+        "The module's own migration (a state dict hook, an older version of the layer) renamed or added keys.",
+        "Nothing needs doing.",
+    ),
+    (
+        "hook-failed", "error", "a hook of the model raised an error",
+        "The model has a state dict hook or its own `_load_from_state_dict`, and it raised. Nothing was written.",
+        "Look at the hook; its error is quoted.",
+    ),
+    (
+        "unused-option", "error", "an option matches no key",
+        "A pattern of `rename`, `only`, `drop`, `fresh` or `adapt` fits no key, so that it would do nothing.",
+        "Correct the pattern; the nearest keys are listed.",
+    ),
+    (
+        "invalid-option", "error", "an option has a wrong value",
+        "The value is of the wrong type or none of the accepted ones.",
+        "Use one of the values listed.",
+    ),
+    (
+        "adapter-failed", "error", "an adapter raised an error or returned a wrong shape",
+        "The callable given in `adapt=` did not give a tensor of the model's shape. Nothing was written.",
+        "Correct the callable: it takes (tensor, target_shape) and returns a tensor of that shape.",
+    ),
+    (
+        "uninitialised-parameter", "error", "a lazy parameter has no shape yet",
+        "The model has lazy modules that have seen no input, so nothing can be checked against them.",
+        "Run one batch through the model first, so that its lazy modules know their shapes.",
+    ),
+    (
+        "left-on-meta", "error", "a tensor of the model would have no memory",
+        "The model is on the meta device, and the checkpoint has no values for this tensor.",
+        "Build it with `loadstone.build(factory, source)`, which runs the module's own initialisation for it.",
+    ),
+    (
+        "stale-plan", "error", "model or file changed after the plan was made",
+        "The plan was computed for other shapes, other tensors or another file.",
+        "Make the plan again.",
+    ),
+    (
+        "partial-load", "error", "the disk failed in the middle of the copy",
+        "Reading failed after the first tensors had been written. The ones that have changed are listed.",
+        "Load again from a good copy; with `backup=True` even this leaves the model as it was.",
+    ),
+    (
+        "recipe-invalid", "error", "the recipe cannot be used",
+        "The TOML is malformed, or an option in it is unknown or has a wrong type.",
+        "Correct the line named.",
+    ),
+    (
+        "target-not-found", "error", "the model to plan for cannot be built",
+        "`--into` takes `module:factory`, and the module or the factory was not found, or raised an error.",
+        "Give the module as Python would import it from this directory: `--into package.module:factory`.",
+    ),
+    # --- saving -------------------------------------------------------------------------------------------------
+    (
+        "no-space", "error", "not enough space on the disk",
+        "The file would not fit. What was there before is untouched.",
+        "Free space or save elsewhere.",
+    ),
+    (
+        "save-failed", "error", "the file could not be written",
+        "The operating system reported an error. What was there before is untouched.",
+        "Look at the error of the operating system that is quoted.",
+    ),
+    (
+        "destination-exists", "error", "the output file is already there",
+        "A command will not replace a file unless told to.",
+        "Choose another name, or add `--force`.",
+    ),
+    (
+        "unsaveable-value", "error", "a value cannot be saved as plain data",
+        "Only tensors, numbers, strings, None and lists, tuples and dicts of them are written.",
+        "Turn the value into one of these, or leave it out.",
+    ),
+    (
+        "needs-torch", "error", "this needs PyTorch",
+        "Loading into a model, saving and reading tensors as torch tensors need torch; inspecting does not.",
+        "Run `pip install loadstone[torch]`.",
+    ),
+)
+
+CATALOG: dict[str, Entry] = {row[0]: Entry(*row) for row in _ROWS}

@@ -1,0 +1,424 @@
+"""TensorInfo: what a tensor is and where its bytes lie, without its bytes.
+
+    Extent      a run of bytes in a source, stored or deflated
+    Storage     extents that together are one stretch of memory; tensors that share a Storage share memory
+    TensorInfo  a view of a storage: dtype, shape, stride, offset
+
+A reader makes them once, with every bound proved (`dense`).  Past that point nobody checks shapes again.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+from loadstone import as_numpy, as_torch
+from loadstone.dtypes import DTYPES, nbytes_of
+from loadstone.errors import Diagnostic, FormatError, IntegrityError
+from loadstone.io.sources import ByteSource
+
+if TYPE_CHECKING:
+    import numpy
+    import torch
+
+CHUNK_NBYTES = 4 * 1024 * 1024  # how much is inflated at a time
+MAX_INT64 = 2**63 - 1
+
+Layout = Literal[
+    "strided", "sparse_coo", "sparse_csr", "sparse_csc", "sparse_bsr", "sparse_bsc", "nested", "chunked", "wrapper"
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """A run of bytes in a source.  `nbytes` is what it takes there, `expanded_nbytes` what it holds."""
+
+    source: ByteSource
+    offset: int
+    nbytes: int
+    expanded_nbytes: int
+    is_deflated: bool = False
+
+    @classmethod
+    def stored(cls, source: ByteSource, offset: int, nbytes: int) -> Extent:
+        """Bytes that lie in the source as they are."""
+        return cls(source, offset, nbytes, nbytes)
+
+    def expand(self) -> Iterator[bytes]:
+        """The bytes in pieces; raises IntegrityError where a deflate stream is damaged, short or too long."""
+        if not self.is_deflated:
+            for start in range(0, self.nbytes, CHUNK_NBYTES):
+                yield self.source.read(self.offset + start, min(CHUNK_NBYTES, self.nbytes - start))
+            return
+        inflater = zlib.decompressobj(-zlib.MAX_WBITS)  # raw deflate, as in zip records
+        produced = consumed = 0
+        pending = b""
+        while True:
+            if not pending and consumed < self.nbytes:
+                pending = self.source.read(self.offset + consumed, min(CHUNK_NBYTES, self.nbytes - consumed))
+                consumed += len(pending)
+            try:
+                piece = inflater.decompress(pending, min(CHUNK_NBYTES, self.expanded_nbytes - produced + 1))
+            except zlib.error as error:
+                raise self._damaged(str(error)) from error
+            pending = inflater.unconsumed_tail
+            produced += len(piece)
+            if produced > self.expanded_nbytes:
+                raise self._damaged(f"it expands to more than the {self.expanded_nbytes:,} bytes it claims")
+            if piece:
+                yield piece
+            elif inflater.eof or (not pending and consumed == self.nbytes):
+                break
+        if produced != self.expanded_nbytes:
+            raise self._damaged(f"it expands to {produced:,} bytes instead of {self.expanded_nbytes:,}")
+
+    def _damaged(self, why: str) -> IntegrityError:
+        return IntegrityError(
+            Diagnostic("bad-compression", f"a compressed record of `{self.source.name}` cannot be expanded: {why}")
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Storage:
+    """One stretch of memory as the file keeps it; compared by identity, as torch compares storages.
+
+    Attributes:
+        name: what the file calls it, for example "archive/data/0".
+        nbytes: bytes of memory.
+        extents: the runs that hold them, in order.  Their expanded sizes add up to `nbytes`.
+        is_big_endian: elements are stored with their bytes reversed.
+        location: the device it was saved from, "cpu" or "cuda:0"; never a place that Loadstone would use.
+        crc32: the checksum recorded for a single stored extent; None where none was recorded.
+    """
+
+    name: str
+    nbytes: int
+    extents: tuple[Extent, ...]
+    is_big_endian: bool = False
+    location: str = "cpu"
+    crc32: int | None = None
+
+    @property
+    def is_raw(self) -> bool:
+        """The bytes can be copied from one place of one source as they are (on a little-endian machine)."""
+        return len(self.extents) == 1 and not self.extents[0].is_deflated and not self.is_big_endian
+
+    def read_into(self, start: int, buffer: memoryview, *, swap: int = 1) -> None:
+        """Fill `buffer` with the bytes from `start` on; `swap` is the unit to reverse if stored big-endian."""
+        position = 0  # of the extent in the storage
+        stop = start + buffer.nbytes
+        for extent in self.extents:
+            first, last = max(start, position), min(stop, position + extent.expanded_nbytes)
+            if first < last:
+                part = buffer[first - start : last - start]
+                if extent.is_deflated:
+                    _copy_range(extent.expand(), first - position, part)
+                else:
+                    extent.source.read_into(extent.offset + first - position, part)
+            position += extent.expanded_nbytes
+        if self.is_big_endian and swap > 1:
+            _reverse_units(buffer, swap)
+
+    def view(self, start: int, nbytes: int) -> memoryview:
+        """The bytes without reading them now, private and writable; only where `is_raw`."""
+        extent = self.extents[0]
+        return extent.source.view(extent.offset + start, nbytes)
+
+    def prove(self) -> None:
+        """Expand compressed extents once and throw the bytes away, so that a later read cannot fail half way."""
+        for extent in self.extents:
+            if extent.is_deflated:
+                for _ in extent.expand():
+                    pass
+
+
+def _copy_range(pieces: Iterator[bytes], start: int, target: memoryview) -> None:
+    """Copy the bytes [start, start + len(target)) of a stream of pieces into target."""
+    position = done = 0
+    for piece in pieces:
+        first = max(start - position, 0)
+        part = piece[first : first + target.nbytes - done]
+        target[done : done + len(part)] = part
+        done += len(part)
+        position += len(piece)
+        if done == target.nbytes:
+            return
+
+
+def _reverse_units(buffer: memoryview, unit: int) -> None:
+    """Reverse every `unit` bytes in place, without numpy."""
+    for start in range(0, buffer.nbytes, CHUNK_NBYTES):
+        part = buffer[start : start + CHUNK_NBYTES]  # CHUNK_NBYTES is a multiple of every unit
+        source = bytes(part)
+        for place in range(unit):
+            part[place::unit] = source[unit - 1 - place :: unit]
+
+
+@dataclass(frozen=True, slots=True)
+class Quantization:
+    """How a quantised tensor maps integers to numbers; per tensor (numbers) or per channel (tensors and axis)."""
+
+    scheme: str  # "per_tensor_affine", "per_channel_affine", "per_channel_affine_float_qparams"
+    scale: float | TensorInfo
+    zero_point: int | TensorInfo
+    axis: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One of the tensors that another is made of: "indices" of a sparse one, a chunk at `offsets` of a larger one."""
+
+    name: str
+    info: TensorInfo
+    offsets: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TensorInfo:
+    """A tensor in a file, without its bytes.
+
+    Attributes:
+        key: its dotted key in the file.
+        dtype: torch's word without the prefix, "float32".
+        shape: sizes, a tuple of int.
+        stride, offset: in elements, as torch counts them.
+        storage: where its bytes lie; None for a meta tensor, which has none, and for one that is made of `parts`.
+        requires_grad, is_parameter: as saved.
+        layout: "strided", a sparse layout, "nested", "chunked" (pieces of one tensor in several places) or
+            "wrapper" (a tensor subclass without memory of its own).
+        parts: what a tensor of another layout than "strided" is made of.
+        is_conj, is_neg: the lazy bits of torch; `read` resolves them.
+        is_coalesced: of a sparse_coo tensor, where the file says so.
+        quantization: of a quantised tensor.
+        class_name: of a tensor subclass, "pkg.Class".
+    """
+
+    key: str
+    dtype: str
+    shape: tuple[int, ...]
+    stride: tuple[int, ...] = ()
+    offset: int = 0
+    storage: Storage | None = None
+    requires_grad: bool = False
+    is_parameter: bool = False
+    layout: Layout = "strided"
+    parts: tuple[Part, ...] = ()
+    is_conj: bool = False
+    is_neg: bool = False
+    is_coalesced: bool | None = None
+    quantization: Quantization | None = None
+    class_name: str | None = None
+
+    @property
+    def elements(self) -> int:
+        """Number of elements of the logical tensor."""
+        count = 1
+        for size in self.shape:
+            count *= size
+        return count
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the dense tensor, or of the parts of a sparse, nested or wrapper one."""
+        if self.parts and self.layout != "chunked":
+            return sum(part.info.nbytes for part in self.parts)
+        return nbytes_of(self.dtype, self.shape)
+
+    @property
+    def is_meta(self) -> bool:
+        """Saved from the meta device: a shape without values."""
+        return self.storage is None and not self.parts
+
+    @property
+    def is_contiguous(self) -> bool:
+        """Its elements lie one behind the other in row-major order."""
+        return self.layout == "strided" and _is_contiguous(self.shape, self.stride)
+
+    @property
+    def is_plain(self) -> bool:
+        """Its bytes can be copied as they are: dense, contiguous, uncompressed, no lazy bits, no quantisation."""
+        return (
+            self.storage is not None
+            and self.storage.is_raw
+            and self.is_contiguous
+            and not (self.is_conj or self.is_neg or self.quantization)
+        )
+
+    def byte_range(self) -> tuple[int, int]:
+        """First byte in the storage, and how many bytes the view spans."""
+        bits = DTYPES[self.dtype].bits
+        first = self.offset * bits // 8
+        return first, ((self.offset + _span(self.shape, self.stride)) * bits + 7) // 8 - first
+
+    def with_key(self, key: str) -> TensorInfo:
+        """The same tensor under another key."""
+        return self if key == self.key else replace(self, key=key)
+
+    def read_into(self, buffer: memoryview) -> None:
+        """Fill `buffer` with the bytes of `byte_range`, in this machine's byte order."""
+        if self.storage is None:
+            raise self._has_no_bytes()
+        self.storage.read_into(self.byte_range()[0], buffer, swap=DTYPES[self.dtype].swap)
+
+    def read(
+        self, *, device: torch.device | str | None = None, dtype: torch.dtype | str | None = None
+    ) -> torch.Tensor:
+        """The tensor, in memory of its own (on the CPU unless `device` is given), cast if `dtype` is given.
+
+        Sparse, nested and quantised tensors come as such; conj and neg bits are resolved; chunks are put together.
+        Raises IntegrityError where bytes are missing or damaged, FormatError for a meta tensor.
+        """
+        return as_torch.placed(self._read_tensor(), device=device, dtype=dtype)
+
+    def _read_tensor(self) -> torch.Tensor:
+        if self.layout == "chunked":
+            return as_torch.assembled(
+                self.dtype, self.shape, ((part.offsets, part.info._read_tensor()) for part in self.parts)
+            )
+        if self.layout == "wrapper":
+            return self._sole_part()._read_tensor()
+        if self.layout != "strided":
+            tensors = {part.name: part.info._read_tensor() for part in self.parts}
+            if self.layout == "nested":
+                return as_torch.nested(tensors)
+            return as_torch.sparse(self.layout, tensors, self.shape, is_coalesced=self.is_coalesced)
+        if self.storage is None:
+            raise self._has_no_bytes()
+        if DTYPES[self.dtype].bits % 8 and self.quantization is None:
+            raise FormatError(Diagnostic("unsupported-feature", f"torch has no dtype for `{self.key}` ({self.dtype})"))
+        memory, buffer = as_torch.allocate(self.byte_range()[1])
+        self.read_into(buffer)
+        if self.quantization is not None:
+            values = self.quantization
+            return as_torch.quantized(
+                memory, self.dtype, self.shape, self.stride,
+                scale=values.scale._read_tensor() if isinstance(values.scale, TensorInfo) else values.scale,
+                zero_point=(
+                    values.zero_point._read_tensor() if isinstance(values.zero_point, TensorInfo) else values.zero_point
+                ),
+                axis=values.axis,
+            )  # fmt: skip
+        return as_torch.strided(
+            memory, self.dtype, self.shape, self.stride, is_conj=self.is_conj, is_neg=self.is_neg
+        )
+
+    def numpy(self) -> numpy.ndarray:
+        """The tensor as a numpy array of its own memory, without torch.
+
+        bfloat16 and float8 come as ml_dtypes' dtypes and need that package.  Raises FormatError for layouts and
+        dtypes that numpy does not have.
+        """
+        if self.layout == "chunked":
+            return as_numpy.assembled(self.dtype, self.shape, ((p.offsets, p.info.numpy()) for p in self.parts))
+        if self.layout == "wrapper":
+            return self._sole_part().numpy()
+        if self.layout != "strided" or self.quantization is not None:
+            kind = self.layout if self.layout != "strided" else "quantised"
+            raise FormatError(
+                Diagnostic("unsupported-feature", f"numpy has no {kind} arrays, read `{self.key}` with torch instead")
+            )
+        if self.storage is None:
+            raise self._has_no_bytes()
+        memory, buffer = as_numpy.allocate(self.byte_range()[1])
+        self.read_into(buffer)
+        return as_numpy.strided(
+            memory, self.dtype, self.shape, self.stride, is_conj=self.is_conj, is_neg=self.is_neg
+        )
+
+    def _sole_part(self) -> TensorInfo:
+        if len(self.parts) == 1:
+            return self.parts[0].info
+        names = ", ".join(part.name for part in self.parts) or "none"
+        raise FormatError(
+            Diagnostic(
+                "unsupported-feature",
+                f"`{self.key}` is a {self.class_name}, which computes its values from its parts ({names})",
+            )
+        )
+
+    def _has_no_bytes(self) -> FormatError:
+        return FormatError(
+            Diagnostic("not-extracted", f"`{self.key}` was saved from the meta device: it has a shape and no values")
+        )
+
+
+def dense(
+    key: str,
+    dtype: str,
+    shape: object,
+    stride: object,
+    offset: object,
+    storage: Storage,
+    *,
+    requires_grad: bool = False,
+) -> TensorInfo:
+    """A strided tensor whose every element is proved to lie inside its storage.
+
+    `shape`, `stride` and `offset` may be anything a file can claim; what is not a tuple of non-negative ints of equal
+    length inside the bounds raises FormatError.
+    """
+    if not (_is_counts(shape) and _is_counts(stride) and _is_count(offset)):
+        raise _out_of_bounds(key, storage, f"offset {offset!r:.40}, shape {shape!r:.80}, stride {stride!r:.80}")
+    assert isinstance(shape, tuple) and isinstance(stride, tuple) and isinstance(offset, int)
+    if len(shape) != len(stride):
+        raise _out_of_bounds(key, storage, f"{len(shape)} sizes and {len(stride)} strides")
+    needed = ((offset + _span(shape, stride)) * DTYPES[dtype].bits + 7) // 8
+    elements = 1
+    for size in shape:
+        elements *= size
+    if needed > storage.nbytes or elements > MAX_INT64:
+        raise _out_of_bounds(key, storage, f"it needs {needed:,} bytes")
+    return TensorInfo(key, dtype, shape, stride, offset, storage, requires_grad)
+
+
+def contiguous_stride(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Strides, in elements, of a row-major tensor of this shape."""
+    stride = []
+    step = 1
+    for size in reversed(shape):
+        stride.append(step)
+        step *= max(size, 1)
+    return tuple(reversed(stride))
+
+
+def _span(shape: tuple[int, ...], stride: tuple[int, ...]) -> int:
+    """Elements from the first to the last one, inclusive; 0 for an empty tensor."""
+    last = 0
+    for size, step in zip(shape, stride, strict=True):
+        if size == 0:
+            return 0
+        last += (size - 1) * step
+    return last + 1
+
+
+def _is_contiguous(shape: tuple[int, ...], stride: tuple[int, ...]) -> bool:
+    expected = 1
+    for size, step in zip(reversed(shape), reversed(stride), strict=True):
+        if size == 0:
+            return True
+        if size != 1:
+            if step != expected:
+                return False
+            expected *= size
+    return True
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value <= MAX_INT64  # bool is no count
+
+
+def _is_counts(value: object) -> bool:
+    return type(value) is tuple and all(map(_is_count, value))
+
+
+def _out_of_bounds(key: str, storage: Storage, claim: str) -> FormatError:
+    return FormatError(
+        Diagnostic(
+            "tensor-out-of-bounds",
+            f"tensor `{key}` does not fit into its storage",
+            evidence=(("tensor", claim), ("storage", f"`{storage.name}` holds {storage.nbytes:,} bytes")),
+            keys=(key,),
+        )
+    )
