@@ -1,0 +1,152 @@
+"""Plan: what a load will do, one Action for every key on both sides, before a byte is copied.
+
+A plan is data, computed from headers alone.  The same inputs give the same plan, to the byte.  `apply` belongs to the
+floor that knows modules; it is bound to the plan by whoever made it for a live module.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from loadstone.errors import Diagnostic
+from loadstone.matching.schema import Schema
+from loadstone.tensors import TensorInfo
+
+Status = Literal[
+    "load",  # the source goes to the target
+    "tied",  # its memory is filled by another action
+    "kept",  # the target keeps the values it has, on purpose or by a rule that is named
+    "dropped",  # the source is left out, on purpose or by a rule that is named
+    "missing",  # a target without a source
+    "unexpected",  # a source without a target
+    "mismatched",  # source and target differ in shape, and nobody said what to do
+    "ambiguous",  # more than one source for the target
+]
+UNSETTLED: tuple[Status, ...] = ("missing", "unexpected", "mismatched", "ambiguous")
+
+
+@dataclass(frozen=True, slots=True)
+class Op:
+    """One change on the way from file to model.
+
+    Attributes:
+        name: "cast", "slice", "pad", "call" (an adapter given by the caller), "migrate" (a module's own hook).
+        text: in words and numbers, "float32 → float16, rounds".
+        is_checked: values must be read before the first write, because the cast could break them.
+        function: the callable of "call" and "migrate".
+    """
+
+    name: str
+    text: str
+    is_checked: bool = False
+    function: Callable[..., object] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One line of a plan.
+
+    Attributes:
+        status: see Status.
+        source: key in the checkpoint, as the file has it; None where the line is about the model alone.
+        target: key in the model; None where the line is about the checkpoint alone.
+        how: in a few words, what relates the two: "same key", "prefix `module.` removed", "num_batches_tracked".
+        why: the reason or evidence, one clause.
+        ops: what happens to the values; empty for a plain copy.
+    """
+
+    status: Status
+    source: str | None
+    target: str | None
+    how: str
+    why: str = ""
+    ops: tuple[Op, ...] = ()
+
+    def to_json(self) -> dict[str, object]:
+        """Plain values, ready for json.dumps."""
+        return {
+            "status": self.status,
+            "source": self.source,
+            "target": self.target,
+            "how": self.how,
+            "why": self.why,
+            "ops": [{"name": op.name, "text": op.text} for op in self.ops],
+        }
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Plan:
+    """How a checkpoint fits a model.
+
+    Attributes:
+        source_name, target_name: what screens call the two sides.
+        actions: every key on both sides, model keys first and in the model's order, then what is left of the file.
+        diagnostics: worst first.
+        sources: the tensors that took part, by key in the checkpoint.
+        schema: the model's side.
+        weights: the name of the weight set that was used.
+        recipe_options: the options the plan was made with, in the form a recipe file has them.
+    """
+
+    source_name: str
+    target_name: str
+    actions: tuple[Action, ...]
+    diagnostics: tuple[Diagnostic, ...]
+    sources: Mapping[str, TensorInfo]
+    schema: Schema
+    weights: str = ""
+    recipe_options: Mapping[str, object] = field(default_factory=dict)
+    applier: Callable[[Plan], None] | None = field(default=None, repr=False)
+
+    @property
+    def ok(self) -> bool:
+        """Every key is settled: `apply` will load."""
+        return not any(diagnostic.severity == "error" for diagnostic in self.diagnostics)
+
+    @property
+    def missing_keys(self) -> list[str]:
+        """Model keys without a source."""
+        return [str(action.target) for action in self.actions if action.status == "missing"]
+
+    @property
+    def unexpected_keys(self) -> list[str]:
+        """Checkpoint keys without a target."""
+        return [str(action.source) for action in self.actions if action.status == "unexpected"]
+
+    @property
+    def mismatched_keys(self) -> list[str]:
+        """Model keys whose source has another shape."""
+        return [str(action.target) for action in self.actions if action.status == "mismatched"]
+
+    @property
+    def ambiguous_keys(self) -> list[str]:
+        """Model keys with more than one source."""
+        return list(dict.fromkeys(str(action.target) for action in self.actions if action.status == "ambiguous"))
+
+    def to_json(self) -> str:
+        """The whole plan as one JSON object, the same text for the same inputs."""
+        return json.dumps(
+            {
+                "schema_version": 1,
+                "source": self.source_name,
+                "target": self.target_name,
+                "weights": self.weights,
+                "ok": self.ok,
+                "missing_keys": self.missing_keys,
+                "unexpected_keys": self.unexpected_keys,
+                "mismatched_keys": self.mismatched_keys,
+                "ambiguous_keys": self.ambiguous_keys,
+                "actions": [action.to_json() for action in self.actions],
+                "diagnostics": [diagnostic.to_json() for diagnostic in self.diagnostics],
+            },
+            indent=2,
+            ensure_ascii=False,
+        )
+
+    def __repr__(self) -> str:
+        unsettled = sum(action.status in UNSETTLED for action in self.actions)
+        settled = len(self.actions) - unsettled
+        return f"<Plan {self.source_name} into {self.target_name}: {settled} settled, {unsettled} undecided>"
