@@ -1,0 +1,86 @@
+"""Loadstone: open any PyTorch model file without running it, plan how it fits a model, load it all or nothing.
+
+    import loadstone as ls
+
+    checkpoint = ls.open("resnet50.pth")           # headers only; no torch
+    plan = ls.plan(model, "resnet50.pth")          # key by key, before a byte is copied
+    ls.load(model, "resnet50.pth")                 # or an error that says what to decide, the model untouched
+
+Names that need torch are resolved on first use (PEP 562), so that opening and inspecting never import it.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from loadstone.checkpoint import Checkpoint
+from loadstone.checkpoint import open_checkpoint as open  # noqa: A004  the verb of the library; builtins.open is not used here
+from loadstone.errors import (
+    Diagnostic,
+    Fix,
+    FormatError,
+    IntegrityError,
+    LimitError,
+    LoadstoneError,
+    MatchError,
+    MissingFileError,
+    RecipeError,
+    SaveError,
+    UnsafeError,
+)
+from loadstone.io.limits import Limits
+from loadstone.matching.plan import Action, Plan
+from loadstone.tensors import TensorInfo
+from loadstone.values import Opaque, SavedModule
+
+if TYPE_CHECKING:
+    from loadstone.model.build import build
+    from loadstone.model.load import load, plan
+    from loadstone.model.save import save
+
+__version__ = "0.1.0"
+
+_NEEDS_TORCH = {
+    "build": "loadstone.model.build",
+    "load": "loadstone.model.load",
+    "plan": "loadstone.model.load",
+    "save": "loadstone.model.save",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _NEEDS_TORCH:
+        return getattr(import_module(_NEEDS_TORCH[name]), name)
+    raise AttributeError(f"module 'loadstone' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+__all__ = [
+    "Action",
+    "Checkpoint",
+    "Diagnostic",
+    "Fix",
+    "FormatError",
+    "IntegrityError",
+    "LimitError",
+    "Limits",
+    "LoadstoneError",
+    "MatchError",
+    "MissingFileError",
+    "Opaque",
+    "Plan",
+    "RecipeError",
+    "SaveError",
+    "SavedModule",
+    "TensorInfo",
+    "UnsafeError",
+    "build",
+    "load",
+    "open",
+    "plan",
+    "save",
+]

@@ -18,7 +18,9 @@ def dtype_of(name: str) -> numpy.dtype:
 
     numpy_name = DTYPES[name].numpy
     if numpy_name is None:
-        raise FormatError(Diagnostic("unsupported-feature", f"numpy has no dtype for {name}, read it with torch instead"))
+        raise FormatError(
+            Diagnostic("unsupported-feature", f"numpy has no dtype for {name}, read it with torch instead")
+        )
     if hasattr(numpy, numpy_name) or numpy_name == "bool":
         return numpy.dtype(numpy_name)
     try:
@@ -39,7 +41,7 @@ def allocate(nbytes: int) -> tuple[numpy.ndarray, memoryview]:
     import numpy
 
     array = numpy.empty(nbytes, dtype=numpy.uint8)
-    return array, memoryview(array) if nbytes else memoryview(bytearray())
+    return array, memoryview(array.data) if nbytes else memoryview(bytearray())
 
 
 def strided(

@@ -26,7 +26,9 @@ def import_torch() -> ModuleType:
     try:
         import torch
     except ImportError as error:
-        raise NeedsTorchError(Diagnostic("needs-torch", f"this needs PyTorch, which is not installed: {error}")) from error
+        raise NeedsTorchError(
+            Diagnostic("needs-torch", f"this needs PyTorch, which is not installed: {error}")
+        ) from error
     return torch
 
 
@@ -152,9 +154,7 @@ def quantized(
     return tensor.set_(memory.untyped_storage(), 0, shape, stride)  # type: ignore[no-any-return]
 
 
-def placed(
-    tensor: torch.Tensor, *, device: torch.device | str | None, dtype: torch.dtype | str | None
-) -> torch.Tensor:
+def placed(tensor: torch.Tensor, *, device: torch.device | str | None, dtype: torch.dtype | str | None) -> torch.Tensor:
     """The tensor on the device and in the dtype asked for; itself where neither is given."""
     if isinstance(dtype, str):
         dtype = dtype_of(dtype.removeprefix("torch."))

@@ -262,9 +262,7 @@ class TensorInfo:
             raise self._has_no_bytes()
         self.storage.read_into(self.byte_range()[0], buffer, swap=DTYPES[self.dtype].swap)
 
-    def read(
-        self, *, device: torch.device | str | None = None, dtype: torch.dtype | str | None = None
-    ) -> torch.Tensor:
+    def read(self, *, device: torch.device | str | None = None, dtype: torch.dtype | str | None = None) -> torch.Tensor:
         """The tensor, in memory of its own (on the CPU unless `device` is given), cast if `dtype` is given.
 
         Sparse, nested and quantised tensors come as such; conj and neg bits are resolved; chunks are put together.
@@ -300,9 +298,7 @@ class TensorInfo:
                 ),
                 axis=values.axis,
             )  # fmt: skip
-        return as_torch.strided(
-            memory, self.dtype, self.shape, self.stride, is_conj=self.is_conj, is_neg=self.is_neg
-        )
+        return as_torch.strided(memory, self.dtype, self.shape, self.stride, is_conj=self.is_conj, is_neg=self.is_neg)
 
     def numpy(self) -> numpy.ndarray:
         """The tensor as a numpy array of its own memory, without torch.
@@ -323,9 +319,7 @@ class TensorInfo:
             raise self._has_no_bytes()
         memory, buffer = as_numpy.allocate(self.byte_range()[1])
         self.read_into(buffer)
-        return as_numpy.strided(
-            memory, self.dtype, self.shape, self.stride, is_conj=self.is_conj, is_neg=self.is_neg
-        )
+        return as_numpy.strided(memory, self.dtype, self.shape, self.stride, is_conj=self.is_conj, is_neg=self.is_neg)
 
     def _sole_part(self) -> TensorInfo:
         if len(self.parts) == 1:
@@ -361,7 +355,8 @@ def dense(
     """
     if not (_is_counts(shape) and _is_counts(stride) and _is_count(offset)):
         raise _out_of_bounds(key, storage, f"offset {offset!r:.40}, shape {shape!r:.80}, stride {stride!r:.80}")
-    assert isinstance(shape, tuple) and isinstance(stride, tuple) and isinstance(offset, int)
+    assert isinstance(shape, tuple) and isinstance(stride, tuple)  # as just checked; for the type checker
+    assert isinstance(offset, int)
     if len(shape) != len(stride):
         raise _out_of_bounds(key, storage, f"{len(shape)} sizes and {len(stride)} strides")
     needed = ((offset + _span(shape, stride)) * DTYPES[dtype].bits + 7) // 8

@@ -1,0 +1,159 @@
+"""Checkpoint: an open file as a lazy tree of plain values and TensorInfos, and which part of it is the weights."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType, TracebackType
+from typing import Self, final
+
+from loadstone.errors import Diagnostic, Fix, FormatError, worst_first
+from loadstone.formats.contents import Contents, Context
+from loadstone.formats.registry import open_path, open_source
+from loadstone.io.limits import DEFAULT_LIMITS, Limits
+from loadstone.io.sources import ByteSource, FileSource
+from loadstone.tensors import TensorInfo
+from loadstone.values import Value
+from loadstone.weights import WeightSet, choose, every_tensor, find_weight_sets
+
+
+@final
+class Checkpoint:
+    """An open checkpoint.  Nothing was run, and nothing but headers was read.
+
+    Close it, or use it in a `with`.  Tensors that were read, and views that were mapped, stay valid afterwards.
+    """
+
+    def __init__(
+        self, contents: Contents, *, name: str, sources: list[ByteSource], limits: Limits, weights: str | None = None
+    ) -> None:
+        self.name = name
+        self._contents = contents
+        self._sources = sources
+        self._limits = limits
+        self._wanted = weights
+        self._tensors: Mapping[str, TensorInfo] | None = None
+        self._sets: list[WeightSet] | None = None
+        if weights is not None:
+            choose(self.sets, weights, name)  # an unknown name is an error now, not at the first use
+
+    @property
+    def format(self) -> str:
+        """The file format: "torch-zip", "torch-legacy", "torch-tar", "torchscript", "safetensors", "sharded" …"""
+        return self._contents.format
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """What the format says about the file: its version, byte order, free text."""
+        return self._contents.metadata
+
+    @property
+    def code(self) -> tuple[str, ...]:
+        """Members of the file that are program code.  None of it was run."""
+        return self._contents.code
+
+    @property
+    def tree(self) -> Value:
+        """The file as plain values: dict, list, str, number, TensorInfo; other objects as Opaque."""
+        return self._contents.tree
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes on disk of all the files that were opened."""
+        return sum(source.size for source in self._sources)
+
+    @property
+    def tensors(self) -> Mapping[str, TensorInfo]:
+        """Every tensor in the file by dotted key, in the order of the file."""
+        if self._tensors is None:
+            self._tensors = MappingProxyType(every_tensor(self._contents.tree, self._limits))
+        return self._tensors
+
+    @property
+    def sets(self) -> list[WeightSet]:
+        """Every part of the file that can be loaded into a model."""
+        if self._sets is None:
+            self._sets = find_weight_sets(self._contents.tree, self._contents.weights, self._limits)
+        return self._sets
+
+    @property
+    def weight_sets(self) -> list[str]:
+        """The names of all the sets, for `open(path, weights=NAME)`; "" is the whole file."""
+        return [weight_set.name for weight_set in self.sets]
+
+    @property
+    def chosen(self) -> WeightSet:
+        """The set that `weights` gives.  Raises FormatError (no-weights) where the file has none."""
+        return choose(self.sets, self._wanted, self.name)[0]
+
+    @property
+    def weights(self) -> Mapping[str, TensorInfo]:
+        """The model's state dict in the file.  Raises FormatError (no-weights) where it has none."""
+        return MappingProxyType(dict(self.chosen.tensors))
+
+    @property
+    def modules(self) -> Mapping[str, str]:
+        """Class names by dotted path, where the weights were saved as a whole module; else empty."""
+        return self.chosen.modules if self.sets else {}
+
+    @property
+    def diagnostics(self) -> tuple[Diagnostic, ...]:
+        """What was noticed, worst first; includes `several-models` where a set had to be chosen."""
+        notes = choose(self.sets, self._wanted, self.name)[1] if self.sets else ()
+        return worst_first((*self._contents.diagnostics, *notes))
+
+    def close(self) -> None:
+        """Close the files.  Mapped views that are in use stay valid."""
+        for source in self._sources:
+            source.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Checkpoint {self.name} {self.format}, {len(self.tensors):,} tensors>"
+
+
+def open_checkpoint(
+    path: str | os.PathLike[str], *, weights: str | None = None, limits: Limits = DEFAULT_LIMITS
+) -> Checkpoint:
+    """Open a model file or directory without running anything in it; only headers are read.
+
+    Args:
+        path: a file of any of the formats, a directory of shards, or an index file.
+        weights: the name of the set to use (see `Checkpoint.weight_sets`) where the file holds several.
+        limits: what the file may ask of this machine.
+
+    Raises:
+        MissingFileError: there is no such file.
+        FormatError: it is something else, damaged, or has no set of that name.
+        UnsafeError: two readers would see different files in it, or it points outside itself.
+        IntegrityError: it ends too early, or cannot be read.
+        LimitError: opening it would need more than the limits allow.
+    """
+    name = os.fspath(path)
+    if name.startswith(("http://", "https://")):
+        raise FormatError(
+            Diagnostic(
+                "unsupported-feature",
+                "addresses are not opened yet",
+                fixes=(Fix("download it first", f"curl -LO {name}"),),
+            )
+        )
+    context = Context(open_source, limits)
+    try:
+        contents = open_path(Path(path), context)
+        return Checkpoint(contents, name=name, sources=context.sources, limits=limits, weights=weights)
+    except BaseException:
+        for source in context.sources:
+            source.close()
+        raise
+
+
+__all__ = ["Checkpoint", "FileSource", "open_checkpoint"]

@@ -1,0 +1,61 @@
+"""Which reader takes a file: by what is in it, never by its name.
+
+The order matters where one format's test is weaker than another's; it is that of the table.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Protocol
+
+from loadstone.errors import FormatError
+from loadstone.formats.contents import Contents, Context
+from loadstone.formats.identify import identify, unknown_format
+from loadstone.io.sources import ByteSource, missing_file
+
+HEAD_NBYTES = 4096
+
+# readers are imported when their turn comes, so that opening a safetensors file loads no pickle machine
+_FILE_READERS = ("zip_family", "torch_legacy", "safetensors", "torch_tar", "gguf", "npz", "compressed")
+_DIRECTORY_READERS = ("dcp", "sharded", "deepspeed")
+
+
+class FileReader(Protocol):
+    """A module that reads one kind of file."""
+
+    def recognises(self, head: bytes, source: ByteSource) -> bool:
+        """Whether the first bytes are of this format."""
+
+    def read(self, source: ByteSource, context: Context) -> Contents:
+        """The file's contents, headers only."""
+
+
+def open_source(source: ByteSource, context: Context) -> Contents:
+    """Read a file with the reader that recognises it; raises FormatError naming what it is where none does."""
+    head = source.read(0, min(HEAD_NBYTES, source.size))
+    for name in _FILE_READERS:
+        reader = import_module(f"loadstone.formats.{name}")
+        if reader.recognises(head, source):
+            return reader.read(source, context)  # type: ignore[no-any-return]
+    something_else = identify(head, source, source.name)
+    if something_else is not None:
+        raise FormatError(something_else)
+    pickles = import_module("loadstone.formats.plain_pickle")
+    if pickles.recognises(head, source):
+        return pickles.read(source, context)  # type: ignore[no-any-return]
+    raise FormatError(unknown_format(head, source.name))
+
+
+def open_path(path: Path, context: Context) -> Contents:
+    """Read a file or a directory."""
+    if path.is_dir() or path.name.endswith(".index.json"):
+        for name in _DIRECTORY_READERS:
+            reader = import_module(f"loadstone.formats.{name}")
+            if reader.recognises_directory(path):
+                return reader.read_directory(path, context)  # type: ignore[no-any-return]
+        if path.is_dir():
+            raise FormatError(unknown_format(b"", str(path)))
+    if not path.exists():
+        raise missing_file(path)
+    return open_source(context.open_path(path), context)
