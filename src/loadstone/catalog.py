@@ -111,6 +111,11 @@ _ROWS: tuple[tuple[str, Severity, str, str, str], ...] = (
         "Look at the error of the operating system that is quoted; the disk may be failing.",
     ),
     (
+        "several-copies", "note", "the directory holds the weights more than once",
+        "Two formats or variants of the same checkpoint lie side by side. The message says which one is read.",
+        "Give the path of the file instead of the directory to read another one.",
+    ),
+    (
         "legacy-format", "note", "a file from before PyTorch 1.6",
         "The older stream format. Everything in it can be read.",
         "Nothing needs doing. `loadstone.save` writes the current format.",
