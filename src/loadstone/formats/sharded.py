@@ -19,7 +19,7 @@ from loadstone.formats import strict_json
 from loadstone.formats.chunks import assemble
 from loadstone.formats.contents import Contents, Context
 from loadstone.formats.members import member_path
-from loadstone.io.sources import ByteSource, FileSource
+from loadstone.io.sources import FileSource
 from loadstone.tensors import MAX_INT64, Part, TensorInfo
 from loadstone.values import Value
 
@@ -27,32 +27,19 @@ FORMAT = "sharded"
 SHARDING_INFO = "DCP_SHARDING_INFO"  # torch/distributed/checkpoint/_hf_utils.py, CUSTOM_METADATA_KEY
 
 _NUMBERED = re.compile(r"(?P<stem>.+)-(?P<index>\d{5,9})-of-(?P<count>\d{5,9})(?P<suffix>\.safetensors|\.bin)")
+_INDEX_SUFFIX = ".index.json"
 _SINGLE_BIN = "pytorch_model.bin"
 
 
-def recognises(head: bytes, source: ByteSource) -> bool:
-    """Whether the file is an index: a JSON object with a `weight_map`, or one that is named like an index."""
-    return head.lstrip()[:1] == b"{" and (b'"weight_map"' in head or source.name.endswith(".index.json"))
-
-
 def recognises_directory(path: Path) -> bool:
-    """Whether the directory holds an index, numbered shards, or one safetensors or `pytorch_model.bin` file."""
+    """Whether this is an index file, or a directory with an index, numbered shards, or one file of weights."""
     return bool(_choices(path))
 
 
-def read(source: ByteSource, context: Context) -> Contents:
-    """The tensors of all shards that the index (this file) names; the shards lie beside it.
-
-    Raises what `read_directory` raises, and FormatError where the index is not a file of a directory.
-    """
-    if not isinstance(source, FileSource):
-        raise FormatError(Diagnostic("unsupported-feature", f"`{source.name}` is an index without a directory"))
-    return _read_indexed(source, context, ())
-
-
 def read_directory(path: Path, context: Context) -> Contents:
-    """The tensors of a checkpoint directory as one flat tree; safetensors files are preferred to `.bin` files.
+    """The tensors of a checkpoint directory, or of the index at `path`, as one flat tree.
 
+    Where a directory holds both, safetensors files are preferred to `.bin` files.
     Raises IntegrityError ("missing-shard") for a file that is not there, FormatError ("index-mismatch") for a tensor
     that is in no shard, UnsafeError ("unsafe-path") for a file name that leads out of the directory.
     """
@@ -64,8 +51,8 @@ def read_directory(path: Path, context: Context) -> Contents:
     if len(choices) > 1:
         others = ", ".join(f"`{group[0].name}`" for group in choices[1:])
         notes = (Diagnostic("several-copies", f"`{path}` is read from `{chosen[0].name}`, not from {others}"),)
-    if chosen[0].name.endswith(".index.json"):
-        return _read_indexed(context.open_path(member_path(path, chosen[0].name)), context, notes)
+    if chosen[0].name.endswith(_INDEX_SUFFIX):
+        return _read_indexed(context.open_path(member_path(chosen[0].parent, chosen[0].name)), context, notes)
     if _NUMBERED.fullmatch(chosen[0].name):
         _check_numbering(path, chosen)
         return _merged(path, {}, [file.name for file in chosen], context, notes)
@@ -75,6 +62,8 @@ def read_directory(path: Path, context: Context) -> Contents:
 
 def _choices(path: Path) -> list[list[Path]]:
     """The sets of files that could be the weights, best first; a set is an index, numbered shards or one file."""
+    if path.is_file():
+        return [[path]] if path.name.endswith(_INDEX_SUFFIX) else []
     try:
         files = sorted(entry for entry in path.iterdir() if entry.suffix in (".json", ".safetensors", ".bin"))
     except OSError:
@@ -82,7 +71,7 @@ def _choices(path: Path) -> list[list[Path]]:
     choices: list[list[Path]] = []
     for suffix in (".safetensors", ".bin"):
         # `model.fp16.safetensors.index.json` is a variant: the shortest name is the plain one
-        indexes = sorted((f for f in files if f.name.endswith(f"{suffix}.index.json")), key=lambda f: len(f.name))
+        indexes = sorted((f for f in files if f.name.endswith(suffix + _INDEX_SUFFIX)), key=lambda f: len(f.name))
         choices += [[index] for index in indexes]
         members = [file for file in files if file.suffix == suffix]
         numbered = [file for file in members if _NUMBERED.fullmatch(file.name)]
