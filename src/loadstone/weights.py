@@ -89,7 +89,8 @@ def find_weight_sets(tree: Value, defined: tuple[str, ...] | None, limits: Limit
     _search("", tree, sets, limits, _SEARCH_DEPTH)
     if len(sets) > 1 and not any(_usual_rank(weight_set.name) is not None for weight_set in sets):
         # encoder and decoder side by side can be two models or the two halves of one: the whole is offered too
-        sets.insert(0, _as_set("", tree, limits, only={weight_set.name for weight_set in sets}))
+        whole = _as_set("", tree, limits, only={weight_set.name for weight_set in sets})
+        sets = [whole] if all(map(_is_layer, sets)) else [whole, *sets]
     return [weight_set for weight_set in sets if weight_set.tensors]
 
 
@@ -169,6 +170,14 @@ def _is_pairs(value: Value) -> bool:
             for pair in value
         )
     )
+
+
+def _is_layer(weight_set: WeightSet) -> bool:
+    """A dict of `weight` and `bias` alone: one layer of a state dict that is kept as nested dicts.
+
+    What `state_dict()` itself made has metadata, and is a model however small.
+    """
+    return not weight_set.metadata and not any("." in key for key in weight_set.tensors)
 
 
 def _as_set(name: str, value: Value, limits: Limits, only: set[str] | None = None) -> WeightSet:

@@ -9,9 +9,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Protocol
 
-from loadstone.errors import FormatError
+from loadstone.errors import Diagnostic, Fix, FormatError
 from loadstone.formats.contents import Contents, Context
-from loadstone.formats.identify import identify, unknown_format
 from loadstone.io.sources import ByteSource, missing_file
 
 HEAD_NBYTES = 4096
@@ -38,6 +37,11 @@ def open_source(source: ByteSource, context: Context) -> Contents:
         reader = import_module(f"loadstone.formats.{name}")
         if reader.recognises(head, source):
             return reader.read(source, context)  # type: ignore[no-any-return]
+    from loadstone.formats.identify import (
+        identify,
+        unknown_format,
+    )  # its signatures are for when nothing reads the file
+
     something_else = identify(head, source, source.name)
     if something_else is not None:
         raise FormatError(something_else)
@@ -55,7 +59,17 @@ def open_path(path: Path, context: Context) -> Contents:
             if reader.recognises_directory(path):
                 return reader.read_directory(path, context)  # type: ignore[no-any-return]
         if path.is_dir():
-            raise FormatError(unknown_format(b"", str(path)))
+            raise FormatError(_no_checkpoint_in(path))
     if not path.exists():
         raise missing_file(path)
     return open_source(context.open_path(path), context)
+
+
+def _no_checkpoint_in(directory: Path) -> Diagnostic:
+    names = sorted(entry.name for entry in directory.iterdir())
+    return Diagnostic(
+        "unknown-format",
+        f"`{directory}` is a directory without an index, a `.metadata` or a single model file",
+        evidence=tuple(("holds", name) for name in names[:8]),
+        fixes=(Fix("name the file", f"loadstone inspect {directory / names[0]}"),) if names else (),
+    )
