@@ -87,6 +87,9 @@ _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 _LFS_SIZE = re.compile(rb"^size (\d{1,20})\s*$", re.MULTILINE)
 _BOMS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
 _PYTHON = re.compile(r"^\s*(import \w|from [\w.]+ import |def \w+\(|class \w+[(:])", re.MULTILINE)
+_PICKLE_0 = re.compile(
+    r"""\(|[\])}]|c\S+\n\S+\n|[ILFP]\S+\n|S['"]|V.*\n[p.(]|N[.\n(]"""
+)  # how pickletools.dis would begin
 _PROBE_NBYTES = 4096
 
 
@@ -185,8 +188,8 @@ def _identify_text(head: bytes, path: str) -> Diagnostic | None:
         )
     if _PYTHON.search(text):
         return _something_else(path, "Python source text")
-    if len(text.strip()) < 8 or "\n." in text:
-        return None  # too short to say, or a pickle of protocol 0, which is text too
+    if _PICKLE_0.match(text) or "\n." in text or len(text.strip()) < 8:
+        return None  # a pickle of protocol 0, which is text too, or too short to say
     return _something_else(path, f"text ({text.strip().splitlines()[0][:60]!r})")
 
 
