@@ -50,7 +50,7 @@ def assemble(key: str, dtype: str, shape: tuple[int, ...], parts: list[Part], *,
 
     Raises FormatError ("header-invalid") where the parts differ in dtype or do not fill the shape exactly.
     """
-    if prod(shape) > MAX_INT64:
+    if prod(size or 1 for size in shape) > MAX_INT64:  # strides count an empty dimension as 1
         raise FormatError(Diagnostic("header-invalid", f"`{key}` in `{source}` has more than 2^63 elements"))
     for part in parts:
         if part.info.dtype != dtype:

@@ -9,6 +9,7 @@ Format, versions 2 and 3: https://github.com/ggml-org/ggml/blob/master/docs/gguf
 from __future__ import annotations
 
 import struct
+from itertools import pairwise
 from math import prod
 from typing import Literal
 
@@ -177,7 +178,7 @@ def _tensor_claim(source: ByteSource, cursor: _Cursor) -> tuple[str, tuple[int, 
     if dimensions > _MAX_DIMENSIONS:
         raise _invalid(source, f"{name!r:.80} has {dimensions:,} dimensions")
     shape = tuple(cursor.number("Q") for _ in range(dimensions))[::-1]
-    if prod(shape) > MAX_INT64:
+    if prod(size or 1 for size in shape) > MAX_INT64:  # strides count an empty dimension as 1
         raise _invalid(source, f"{name!r:.80} has the shape {list(shape)}")
     return name, shape, cursor.number("I"), cursor.number("Q")
 
@@ -197,7 +198,7 @@ def _nbytes(source: ByteSource, name: str, shape: tuple[int, ...], kind: int) ->
 
 def _refuse_overlaps(source: ByteSource, runs: list[tuple[int, int, str]]) -> None:
     runs.sort()
-    for (_, end, name), (start, _, other) in zip(runs, runs[1:], strict=False):
+    for (_, end, name), (start, _, other) in pairwise(runs):
         if start < end:
             raise _invalid(source, f"{other!r:.80} overlaps {name!r:.80}")
 

@@ -85,13 +85,14 @@ def _checked_entry(source: ByteSource, key: str, entry: object) -> _Entry:
         raise FormatError(
             Diagnostic("unsupported-feature", f"`{key}` in `{source.name}` has the unknown dtype {name!r:.40}")
         )
-    elements = 1
+    elements = reach = 1
     for size in shape:
         elements *= size
+        reach *= size or 1  # strides count an empty dimension as 1
     bits = 4 if name == "F4" else dtype.bits
     begin, end = offsets
-    if elements > MAX_INT64 or elements * bits != (end - begin) * 8:
-        needed = f"{elements * bits / 8:,.1f}".removesuffix(".0") if elements <= MAX_INT64 else "more than 2^63"
+    if reach > MAX_INT64 or elements * bits != (end - begin) * 8:
+        needed = f"{elements * bits / 8:,.1f}".removesuffix(".0") if reach <= MAX_INT64 else "more than 2^63"
         raise _invalid(source, f"`{key}` needs {needed} bytes and is given {end - begin:,}")
     if name == "F4":  # torch counts bytes, which hold two values each: float4_e2m1fn_x2
         if not shape or shape[-1] % 2:
