@@ -1,0 +1,41 @@
+"""Measure everything, print it, and write docs/benchmarks.md; the exit status is 1 where a budget does not hold."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks import cases, files, report
+
+
+def main() -> int:
+    """Run all cases; some minutes."""
+    with tempfile.TemporaryDirectory(prefix="loadstone-bench-") as name:
+        folder = Path(name)
+        paths = files.write(folder)
+        figures = []
+        built, bars = cases.load_built(paths)
+        figures += show(built)
+        figures += show(cases.load_built_memory(paths))
+        meta, meta_bars = cases.load_meta(paths)
+        figures += show(meta)
+        figures += show(cases.inspect(folder))
+        figures += show(cases.plan(folder))
+    parameters = sum(tensor.numel() for tensor in files.model_on_meta().state_dict().values())
+    report.write(figures, bars + meta_bars, layers=files.LAYERS, parameters=parameters)
+    print("written: docs/benchmarks.md, docs/benchmarks.svg")
+    return 0 if all(figure.holds for figure in figures) else 1
+
+
+def show(figures: list[cases.Figure]) -> list[cases.Figure]:
+    """Print figures as they come."""
+    for each in figures:
+        print(
+            f"{'✓' if each.holds else '✗'} {each.what}: {each.here} ({each.budget})  {report.beside(each)}", flush=True
+        )
+    return figures
+
+
+if __name__ == "__main__":
+    sys.exit(main())
