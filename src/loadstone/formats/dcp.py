@@ -84,6 +84,7 @@ class _Reader:
         self._directory = directory
         self._context = context
         self._files: dict[str, ByteSource] = {}
+        self._checked_names: set[str] = set()
 
     def fields(self, record: PickleValue, class_name: str) -> dict[str, PickleValue]:
         """The attributes of an instance of this dataclass of torch's."""
@@ -177,7 +178,9 @@ class _Reader:
                 Diagnostic("unsupported-feature", f"`{key}` in `{self._directory}` was compressed by an extension")
             )
         file, offset, nbytes = state.get("relative_path"), state.get("offset"), state.get("length")
-        member_path(self._directory, file)
+        if not isinstance(file, str) or file not in self._checked_names:
+            member_path(self._directory, file)
+            self._checked_names.add(str(file))
         if not isinstance(file, str) or type(offset) is not int or type(nbytes) is not int:
             raise self._invalid(f"the place of `{key}` is {file!r:.60}, {offset!r:.30}, {nbytes!r:.30}")
         return _Blob(file, offset, nbytes)
@@ -205,7 +208,7 @@ def _nested(flat: dict[str, Value], paths: dict[str, PickleValue]) -> dict[str, 
     made: set[int] = {id(tree)}  # the dicts made here, as against dicts that were saved as objects
     for key, value in flat.items():
         path = paths.get(key)
-        names = [str(step) for step in path] if _is_path(path) else [key]
+        names = _names(path) or [key]
         here = tree
         for name in names[:-1]:
             child = here.setdefault(name, {})
@@ -221,8 +224,11 @@ def _nested(flat: dict[str, Value], paths: dict[str, PickleValue]) -> dict[str, 
     return tree
 
 
-def _is_path(path: PickleValue) -> bool:
-    return isinstance(path, tuple) and bool(path) and all(type(step) in (str, int) for step in path)
+def _names(path: PickleValue) -> list[str]:
+    """The steps of a path as text; none where it is no path."""
+    if not isinstance(path, tuple) or not all(type(step) in (str, int) for step in path):
+        return []
+    return [str(step) for step in path]
 
 
 def _path(function: PickleValue) -> str:
