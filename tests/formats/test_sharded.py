@@ -61,18 +61,18 @@ def test_numbered_shards_without_an_index_are_read(tmp_path: Path) -> None:
 
 def test_gap_in_the_numbering_is_a_missing_shard(tmp_path: Path) -> None:
     (two_shards(tmp_path, None) / ONE).unlink()
-    with pytest.raises(IntegrityError, match=f"missing-shard.*holds 1 of 2 shards, `{ONE}` is not there"):
+    with pytest.raises(IntegrityError, match=rf"missing-shard.*holds 1 of 2 shards, `{ONE}` is not there"):
         read(tmp_path)
 
 
 def test_missing_shard_is_named_with_its_share_of_tensors(tmp_path: Path) -> None:
     (two_shards(tmp_path, {"a": ONE, "b": ONE, "c": TWO}) / ONE).unlink()
-    with pytest.raises(IntegrityError, match=f"missing-shard.*`{ONE}` is not in .*: 2 of 3 tensors are in it"):
+    with pytest.raises(IntegrityError, match=rf"missing-shard.*`{ONE}` is not in .*: 2 of 3 tensors are in it"):
         read(tmp_path)
 
 
 def test_tensor_in_no_shard_is_an_error_with_its_key(tmp_path: Path) -> None:
-    with pytest.raises(FormatError, match="index-mismatch.*1 of 4 tensors") as raised:
+    with pytest.raises(FormatError, match=r"index-mismatch.*1 of 4 tensors") as raised:
         read(two_shards(tmp_path, {"a": ONE, "b": ONE, "c": TWO, "lost": TWO}))
     assert raised.value.diagnostics[0].keys == ("lost",)
 
@@ -104,7 +104,7 @@ def test_tensor_in_two_shards_is_taken_where_the_index_says(tmp_path: Path) -> N
 def test_name_that_is_no_plain_file_name_is_unsafe(tmp_path: Path, name: object) -> None:
     save_file({"a": torch.ones(1)}, tmp_path / "secret.safetensors")
     directory = write(tmp_path / "model", {}, {"a": name})  # type: ignore[dict-item]
-    with pytest.raises(UnsafeError, match="unsafe-path"):
+    with pytest.raises(UnsafeError, match=r"unsafe-path"):
         read(directory)
 
 
@@ -112,7 +112,7 @@ def test_link_out_of_the_directory_is_unsafe(tmp_path: Path) -> None:
     save_file({"a": torch.ones(1)}, tmp_path / "secret.safetensors")
     directory = write(tmp_path / "model", {}, {"a": ONE})
     (directory / ONE).symlink_to(tmp_path / "secret.safetensors")
-    with pytest.raises(UnsafeError, match="unsafe-path.*a link that leads to"):
+    with pytest.raises(UnsafeError, match=r"unsafe-path.*a link that leads to"):
         read(directory)
 
 
@@ -130,14 +130,14 @@ def test_links_of_a_hub_cache_into_its_blobs_are_followed(tmp_path: Path) -> Non
 @pytest.mark.parametrize("text", ['{"weight_map": {}}', '{"weight_map": []}', "{}", "[]", '{"weight_map": 1', ""])
 def test_index_without_a_map_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / INDEX).write_text(text)
-    with pytest.raises(FormatError, match="header-invalid"):
+    with pytest.raises(FormatError, match=r"header-invalid"):
         read(tmp_path)
 
 
 def test_key_twice_in_the_index_is_refused(tmp_path: Path) -> None:
     two_shards(tmp_path, None)
     (tmp_path / INDEX).write_text(f'{{"weight_map": {{"a": "{ONE}", "a": "{TWO}"}}}}')
-    with pytest.raises(FormatError, match="the name 'a' stands twice"):
+    with pytest.raises(FormatError, match=r"the name 'a' stands twice"):
         read(tmp_path)
 
 
@@ -170,7 +170,7 @@ def test_training_arguments_are_not_taken_for_weights(tmp_path: Path) -> None:
 def test_damaged_shard_is_reported_by_its_own_reader(tmp_path: Path) -> None:
     file = two_shards(tmp_path, {"a": ONE, "b": ONE, "c": TWO}) / TWO
     file.write_bytes(file.read_bytes()[:-1])
-    with pytest.raises(LoadstoneError, match=f"truncated-file.*{TWO}"):
+    with pytest.raises(LoadstoneError, match=rf"truncated-file.*{TWO}"):
         read(tmp_path)
 
 
@@ -195,13 +195,13 @@ def test_chunks_of_several_ranks_become_one_tensor(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("place", [[3, 0], [1, 0], [2, 1]])
 def test_chunks_with_a_hole_or_an_overlap_are_refused(tmp_path: Path, place: list[int]) -> None:
-    with pytest.raises(FormatError, match="do not fill its shape"):
+    with pytest.raises(FormatError, match=r"do not fill its shape"):
         read(sharded_by_rank(tmp_path, {SHARDS[0]: [0, 0], SHARDS[1]: place}))
 
 
 @pytest.mark.parametrize("place", [[-1, 0], [0], [True, 0], "00", None])
 def test_chunk_without_a_place_is_refused(tmp_path: Path, place: object) -> None:
-    with pytest.raises(FormatError, match="header-invalid"):
+    with pytest.raises(FormatError, match=r"header-invalid"):
         read(sharded_by_rank(tmp_path, {SHARDS[0]: [0, 0], SHARDS[1]: place}))  # type: ignore[dict-item]
 
 

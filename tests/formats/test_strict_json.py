@@ -51,18 +51,18 @@ def test_what_json_writes_comes_back(value: object) -> None:
     ],
 )
 def test_text_with_no_or_two_meanings_is_refused(text: str | bytes) -> None:
-    with pytest.raises(FormatError, match="header-invalid.*the header is not valid JSON"):
+    with pytest.raises(FormatError, match=r"header-invalid.*the header is not valid JSON"):
         parsed(text)
 
 
 def test_the_name_that_stands_twice_is_told() -> None:
-    with pytest.raises(FormatError, match="the name 'conv1.weight' stands twice"):
+    with pytest.raises(FormatError, match=r"the name 'conv1.weight' stands twice"):
         parsed('{"x": 0, "conv1.weight": 1, "conv1.weight": 2}')
 
 
 def test_depth_counts_brackets_of_both_kinds() -> None:
     assert parsed('{"a": [[1], {}]}', max_depth=3) == {"a": [[1], {}]}
-    with pytest.raises(FormatError, match="nested deeper than 2 levels"):
+    with pytest.raises(FormatError, match=r"nested deeper than 2 levels"):
         parsed('{"a": [[1], {}]}', max_depth=2)
 
 
@@ -84,5 +84,5 @@ def test_a_megabyte_of_brackets_or_quotes_is_refused_at_once(text: str) -> None:
 
 
 def test_text_longer_than_the_limit_is_not_parsed() -> None:
-    with pytest.raises(LimitError, match="the header would need 11, the limit `header_nbytes` is 10"):
+    with pytest.raises(LimitError, match=r"the header would need 11, the limit `header_nbytes` is 10"):
         parse(b"[1,2,3,4,5]", name="the header", limits=Limits(header_nbytes=10))
