@@ -1,0 +1,45 @@
+"""Packages (`torch.package`): pickles of objects beside the source code of their classes.
+
+    <root>/.data/extern_modules     names the modules that the package does not carry
+    <root>/.data/<key>.storage      the bytes of a storage; keys are numbers
+    <root>/<package>/<name>.pkl     a pickled object (protocol 3)
+    <root>/**.py                    source code, which is listed and never run
+
+Source: torch/package/package_exporter.py, package_importer.py.
+"""
+
+from __future__ import annotations
+
+from loadstone.errors import Diagnostic
+from loadstone.formats.contents import Contents, Context
+from loadstone.formats.globals import judge
+from loadstone.formats.pickle_vm import execute
+from loadstone.formats.pickled import interpret
+from loadstone.formats.zip_archive import Archive
+from loadstone.formats.zip_members import archive_metadata, archive_notes, code_note, code_of, judge_others
+from loadstone.formats.zip_storages import ZipStorages
+from loadstone.values import Value
+
+FORMAT = "torch-package"
+
+
+def read(archive: Archive, context: Context) -> Contents:
+    """Every pickled object by its name in the package, "model/model.pkl"; classes of the package stay inert records."""
+    prefix = f"{archive.root}/"
+    metadata = archive_metadata(archive)
+    storages = ZipStorages(archive, f"{prefix}.data/", ".storage", is_big_endian=metadata.get("byteorder") == "big")
+    tree: dict[str, Value] = {}
+    diagnostics: list[Diagnostic] = []
+    for name in archive.records:
+        if not (name.startswith(prefix) and name.endswith(".pkl")):
+            continue
+        where = f"{archive.source.name}/{name}"
+        execution = execute(archive.member(name), limits=context.limits)
+        tree[name.removeprefix(prefix)] = interpret(execution, storages, where=where, limits=context.limits)
+        diagnostics += judge(execution, where)
+    code = code_of(archive)
+    read_records = {prefix + name for name in tree} | storages.used
+    diagnostics += judge_others(archive, context, read=read_records)
+    diagnostics += archive_notes(archive, metadata)
+    diagnostics += code_note(archive, code, "Python source")
+    return Contents(FORMAT, tree, tuple(diagnostics), metadata, code=code)

@@ -1,0 +1,40 @@
+"""The current format of `torch.save`: a zip with one pickle, `data.pkl`, and a record for each storage (torch >= 1.6).
+
+    <root>/data.pkl               what was saved, its storages as persistent ids
+    <root>/data/<key>             the bytes of a storage
+    <root>/byteorder              "little" or "big"; absent before torch 2.1
+    <root>/version                of the container; torch needs it, we do not
+    <root>/.format_version, .storage_alignment, .data/serialization_id
+
+Source: torch/serialization.py (`_save`, `_load`).
+"""
+
+from __future__ import annotations
+
+from loadstone.formats.contents import Contents, Context
+from loadstone.formats.globals import judge
+from loadstone.formats.pickle_vm import execute
+from loadstone.formats.pickled import interpret
+from loadstone.formats.zip_archive import Archive
+from loadstone.formats.zip_members import archive_metadata, archive_notes, code_note, code_of, judge_others
+from loadstone.formats.zip_storages import ZipStorages
+
+FORMAT = "torch-zip"
+
+
+def read(archive: Archive, context: Context) -> Contents:
+    """What was given to `torch.save`, tensors as places in the file."""
+    name = f"{archive.root}/data.pkl"
+    metadata = archive_metadata(archive)
+    storages = ZipStorages(archive, f"{archive.root}/data/", is_big_endian=metadata.get("byteorder") == "big")
+    where = f"{archive.source.name}/{name}"
+    execution = execute(archive.member(name), limits=context.limits)
+    tree = interpret(execution, storages, where=where, limits=context.limits)
+    code = code_of(archive)
+    diagnostics = (
+        judge(execution, where)
+        + judge_others(archive, context, read={name, *storages.used})
+        + archive_notes(archive, metadata)
+        + code_note(archive, code, "program code")
+    )
+    return Contents(FORMAT, tree, diagnostics, metadata | {"protocol": str(execution.protocol)}, code=code)
