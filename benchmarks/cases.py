@@ -45,7 +45,7 @@ def load_built(paths: dict[str, Path]) -> tuple[list[Figure], list[Bars]]:
         expected = next(iter(torch.load(paths["torch zip"], mmap=True).values())).clone()
         contenders = {
             "bare read": bare_read(model, path),
-            **{loader: bound(loader, model, path) for loader in LOADERS if usable(loader, name, assign=False)},
+            **{loader: into(loader, model, path) for loader in LOADERS if usable(loader, name, assign=False)},
         }
         timings = interleaved(contenders, before=lambda model=model: zero(model))
         assert torch.equal(next(iter(model.state_dict().values())), expected)
@@ -76,16 +76,13 @@ def load_meta(paths: dict[str, Path]) -> tuple[list[Figure], list[Bars]]:
     """Onto a model on meta, against mapping a torch zip with assign=True, which is as lazy as torch gets."""
     reference = "torch.load(mmap=True), assign=True"
     target: dict[str, nn.Module] = {}
-    contenders = {
-        f"{loader}, {name}" if loader == "loadstone" else loader: lambda loader=loader, name=name: LOADERS[loader](
-            target["model"], str(paths[name])
-        )
-        for loader, name in (
-            *(("loadstone", name) for name in paths),
-            (reference, "torch zip"),
-            ("safetensors, assign=True", "safetensors"),
-        )
-    }
+
+    def onto(loader: str, path: Path) -> Callable[[], object]:
+        return lambda: LOADERS[loader](target["model"], str(path))
+
+    contenders = {f"loadstone, {name}": onto("loadstone", path) for name, path in paths.items()}
+    contenders[reference] = onto(reference, paths["torch zip"])
+    contenders["safetensors, assign=True"] = onto("safetensors, assign=True", paths["safetensors"])
     timings = interleaved(contenders, before=lambda: target.update(model=files.model_on_meta()), rounds=15)
     floor = timings[reference]
     beside = {"safetensors, assign=True": f"{timings['safetensors, assign=True'].ratio_to(floor):.2f} ×"}
@@ -141,7 +138,7 @@ def usable(loader: str, name: str, *, assign: bool) -> bool:
     return not loader.startswith("safetensors") and not (name == "torch legacy" and "mmap" in loader)
 
 
-def bound(loader: str, model: nn.Module, path: Path) -> Callable[[], object]:
+def into(loader: str, model: nn.Module, path: Path) -> Callable[[], object]:
     """The loader with its arguments, to be called without."""
     return lambda: LOADERS[loader](model, str(path))
 
