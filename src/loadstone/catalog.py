@@ -142,6 +142,12 @@ _ROWS: tuple[tuple[str, Severity, str, str, str], ...] = (
         "Do not open the file with `torch.load(weights_only=False)` or `pickle`. Report it where you found it.",
     ),
     (
+        "misleading-pickle", "error", "the pickle is built as no program builds one",
+        "A name computed while loading, a frame that ends inside an instruction, values left behind: such a pickle was "
+        "made by hand, to look different to a scanner than to Python.",
+        "Do not use the file. Get it again from its source.",
+    ),
+    (
         "unknown-global", "note", "the file names classes that are not part of PyTorch",
         "They are kept as inert records with their class name and their data.",
         "Nothing needs doing: no class is imported, and the tensors inside are found all the same.",
