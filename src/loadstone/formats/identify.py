@@ -91,6 +91,7 @@ _PICKLE_0 = re.compile(
     r"""\(|[\])}]|c\S+\n\S+\n|[ILFP]\S+\n|S['"]|V.*\n[p.(]|N[.\n(]"""
 )  # how pickletools.dis would begin
 _PROBE_NBYTES = 4096
+_PROBES = 64
 
 
 def identify(head: bytes, source: ByteSource | None, path: str) -> Diagnostic | None:
@@ -142,29 +143,25 @@ def _lfs_pointer(head: bytes, path: str) -> Diagnostic:
 
 
 def _zeros(source: ByteSource | None, path: str, size: int) -> Diagnostic | None:
-    """A file that starts with zeros: all of it, or at least its middle and its end, is looked at."""
-    for place in (size // 2, size - _PROBE_NBYTES):
-        if (
-            source is not None
-            and size > _PROBE_NBYTES
-            and source.read(place, min(_PROBE_NBYTES, size - place)).strip(b"\0")
-        ):
+    """A file that starts with zeros: all of it, or 64 places of a large one, are looked at."""
+    step = max(_PROBE_NBYTES, -(-size // _PROBES))
+    for place in range(0, size, step):
+        if source is not None and source.read(place, min(_PROBE_NBYTES, size - place)).strip(b"\0"):
             return None
     what = f"`{path}` holds nothing but zeros ({size:,} bytes): space was reserved and never written"
     return Diagnostic("not-a-checkpoint", what, fixes=(Fix("copy or download it again", ""),))
 
 
 def _binary_kind(head: bytes) -> str | None:
-    """Protocol buffers have no magic number: the first fields of the formats that matter here."""
-    if head[:1] == b"\x08" and head[1:2] <= b"\x20" and head[2:3] in (b"\x12", b":"):
-        return "an ONNX model"  # ir_version (field 1, varint), then producer_name (2) or graph (7)
-    if head[:1] == b"\x08" and b"saved_model_schema" in head[:256]:
-        return "a TensorFlow SavedModel"
-    if head[:3] == b"\x08\x01\x12" and b"tensorflow" in head[:1024].lower():
-        return "a TensorFlow SavedModel"
-    if head[:2] in (b"\x08\x05", b"\x08\x06", b"\x08\x07", b"\x08\x08", b"\x08\x09") and b"MLModel" in head:
-        return "a Core ML model"
-    return None
+    """Protocol buffers have no magic number: field 1 is a small version number in all that matter here."""
+    if head[:1] != b"\x08" or len(head) < 8 or head[1] > 0x20:
+        return None
+    producer = head[4 : 4 + head[3]].decode("latin-1")
+    if head[2:3] == b":" or (head[2:3] == b"\x12" and 1 < head[3] <= 64 and producer.isprintable()):
+        return "an ONNX model"  # ir_version, then producer_name (field 2, text) or graph (7)
+    if head[:3] == b"\x08\x01\x12":
+        return "a TensorFlow SavedModel"  # saved_model_schema_version is 1, then meta_graphs (2)
+    return "a Core ML model" if head[2:3] == b"\x12" and b"\x0a" in head[4:16] else None
 
 
 def _identify_text(head: bytes, path: str) -> Diagnostic | None:
