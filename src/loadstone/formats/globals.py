@@ -11,7 +11,6 @@ import unicodedata
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING  # data: where Python 3 keeps the names of Python 2
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Final, Literal
 
 from loadstone.errors import Diagnostic
@@ -42,6 +41,8 @@ from loadstone.formats.pickle_values import (
 Verdict = Literal["known", "unknown", "dangerous"]
 
 MAX_FINDINGS: Final = 20  # a file can ask for the same thing in a million ways; the first few are enough
+MAX_NAMES: Final = 200  # rows of evidence
+MAX_CHARS: Final = 500  # of a name; the longest in PyTorch has 112
 _MODULE_PIECE = re.compile(r"[\w-]+")  # a directory `yolov5-master` is a module piece, an identifier it is not
 _DUNDER = re.compile(r"__\w+__")
 
@@ -78,66 +79,66 @@ class _Findings:
 
     execution: Execution
     where: str
-    called: dict[tuple[str, str], None] = field(default_factory=dict)  # as a set that keeps its order
-    reported: dict[str, Diagnostic] = field(default_factory=dict)
+    errors: dict[str, Diagnostic] = field(default_factory=dict)  # by name; the first finding about each is kept
+    warnings: dict[str, Diagnostic] = field(default_factory=dict)
+    called: set[tuple[str, str]] = field(default_factory=set)
+    unknown: set[str] = field(default_factory=set)
+    verdicts: dict[tuple[str, str, bool], Verdict] = field(default_factory=dict)
 
     def diagnostics(self) -> Iterator[Diagnostic]:
-        plain: set[int] = set()  # ids of tensor builders and the like: most calls of a checkpoint are theirs
+        settled: set[tuple[int, str]] = set()  # most calls of a checkpoint are the same few tensor builders
         for call in self.execution.calls:
-            if id(call.function) not in plain or call.items or call.entries:
-                self.judge_call(call)
-                if _is_plain(call.function):
-                    plain.add(id(call.function))
-        unknown = self.judge_names()
-        yield from self.reported.values()
+            key = (id(call.function), call.kind)
+            if (key not in settled or call.items or call.entries) and self.judge_call(call):
+                settled.add(key)
+        self.judge_names()
+        yield from self.errors.values()
         for offset, what in self.execution.oddities[:MAX_FINDINGS]:
-            yield Diagnostic("misleading-pickle", f"the pickle in `{self.where}` was not written by a pickler: {what}",
-                             evidence=(("at", f"offset {offset:,}"),))  # fmt: skip
-        if unknown:
-            count = "1 name that is" if len(unknown) == 1 else f"{len(unknown):,} names that are"
-            evidence = tuple(("name", printable(path)) for path in sorted(unknown))
+            message = f"the pickle in `{self.where}` was not written by a pickler: {what}"
+            yield Diagnostic("misleading-pickle", message, evidence=(("at", f"offset {offset:,}"),))
+        yield from self.warnings.values()
+        if self.unknown:
+            count = "1 name that is" if len(self.unknown) == 1 else f"{len(self.unknown):,} names that are"
+            evidence = tuple(("name", path) for path in sorted(self.unknown)[:MAX_NAMES])
             yield Diagnostic("unknown-global", f"`{self.where}` holds {count} not part of PyTorch", evidence)
 
-    def report(self, path: str, what: str, offset: int, *, is_mention: bool = False) -> None:
-        """Keep one finding a name, the first; an error displaces a mere mention."""
-        if path in self.reported or len(self.reported) >= MAX_FINDINGS:
-            return
-        self.reported[path] = Diagnostic(
-            "dangerous-global",
-            f"the pickle in `{self.where}` {what}",
-            evidence=(("at", f"offset {offset:,}"),),
-            level="warning" if is_mention else None,
-        )
+    def report(self, path: str, what: str, offset: int, *, level: Literal["error", "warning"] = "error") -> None:
+        """Keep a finding, unless there is one about this name already, or there are enough."""
+        kept = self.errors if level == "error" else self.warnings
+        if path not in kept and len(kept) < MAX_FINDINGS:
+            message = f"the pickle in `{self.where}` {what}"
+            evidence = (("at", f"offset {offset:,}"),)
+            kept[path] = Diagnostic("dangerous-global", message, evidence=evidence, level=level)
 
-    def judge_call(self, call: Call) -> None:
-        """A call, and where its function calls one of its arguments, that one too."""
+    def judge_call(self, call: Call) -> bool:
+        """Judge a call, and what its function will call in turn; True if another call of the same name is as good."""
         target, verdict = self.target_of(call.function, call.kind)
         if target is None or (verdict == "dangerous" and not _is_harmless(call)):
-            path = "" if target is None else target.path
-            self.report(path, f"calls {_shown_call(call)}", call.offset)
-            return
+            self.report("" if target is None else target.path, f"calls {_shown_call(call)}", call.offset)
+            return False
+        if target is not call.function or verdict == "dangerous":
+            return False
         name = canonical(target.module, target.name)
         if (call.entries or call.items) and name in SAFE_BUILDERS and name[0].startswith("torch"):
             self.report(target.path, f"puts items into the result of {_shown_call(call)}", call.offset)
-        if name not in FUNCTION_ARGUMENT or target is not call.function or type(call.args) is not tuple:
-            return
+        if name not in FUNCTION_ARGUMENT:
+            return True
         place = FUNCTION_ARGUMENT[name]
-        functions = call.args[place : place + 1]
+        functions = call.args[place : place + 1] if type(call.args) is tuple else ()
         if name == ("functools", "partial") and type(call.state) is tuple:
             functions += call.state[:1]  # partial.__setstate__ replaces the function
         for function in functions:
-            if type(function) not in (Global, Call, PersistentId):
-                continue
-            inner, verdict = self.target_of(function, "newobj" if name[0] == "copyreg" else "reduce")
-            if inner is None or verdict == "dangerous":
-                self.report(inner.path if inner else "", f"calls {_shown_call(call)}", call.offset)
+            if type(function) in (Global, Call, PersistentId):
+                inner, verdict = self.target_of(function, "newobj" if name[0] == "copyreg" else "reduce")
+                if inner is None or verdict == "dangerous":
+                    self.report(inner.path if inner else "", f"calls {_shown_call(call)}", call.offset)
+        return False
 
     def target_of(self, function: PickleValue, kind: str) -> tuple[Global | None, Verdict]:
         """The name behind what is called, and what is known about it; None if only running would tell."""
         if type(function) is Global:
-            name = canonical(function.module, function.name)
-            self.called[name] = None
-            return function, _verdict(*name, is_init_run=not kind.startswith("newobj"))
+            self.called.add(canonical(function.module, function.name))
+            return function, self.verdict_of(function, is_init_run=not kind.startswith("newobj"))
         if type(function) is PersistentId and type(function.value) is tuple:  # legacy: ("module", class, file, source)
             for part in function.value[:2]:
                 if type(part) is Global:
@@ -149,31 +150,34 @@ class _Findings:
                 return maker, "known"  # judged as a call of its own
             if name == ("builtins", "getattr"):  # a method of a class: as unknown as the class is
                 owner = function.args[0] if type(function.args) is tuple and function.args else None
-                if type(owner) is Global and _verdict(*canonical(owner.module, owner.name)) == "unknown":
+                if type(owner) is Global and self.verdict_of(owner) == "unknown":
                     return owner, "unknown"
-            elif _verdict(*name) == "unknown":
+            elif self.verdict_of(maker) == "unknown":
                 return maker, "unknown"
         return None, "dangerous"
 
-    def judge_names(self) -> set[str]:
-        """Names that are not called, and states put on names; gives the unknown ones of all."""
-        unknown = {f"{module}.{name}" for module, name in self.called if _verdict(module, name) == "unknown"}
+    def judge_names(self) -> None:
+        """Judge names that stand in the pickle without being called, and states put on names."""
         for record in self.execution.globals:
             if record.state is not NO_STATE:
                 self.report(record.path, f"changes {printable(record.path)} with BUILD", record.offset)
-            name = canonical(record.module, record.name)
-            if name in self.called:
+            if self.verdict_of(record, is_init_run=False) == "unknown":
+                self.unknown.add(printable(record.path))
                 continue
-            danger = _mention(*name)
-            if danger is not None:
-                is_mention = danger == "warning"
-                self.report(record.path, f"names {printable(record.path)}", record.offset, is_mention=is_mention)
-            elif _verdict(*name) == "unknown":
-                unknown.add(".".join(name))
-        return unknown
+            name = canonical(record.module, record.name)
+            if name not in self.called and (level := _mention(*name)) is not None:
+                self.report(record.path, f"names {printable(record.path)}", record.offset, level=level)
+
+    def verdict_of(self, record: Global, *, is_init_run: bool = True) -> Verdict:
+        """`_verdict` of a name as the file writes it, worked out once."""
+        key = (record.module, record.name, is_init_run)
+        verdict = self.verdicts.get(key)
+        if verdict is None:
+            verdict = _verdict(*canonical(record.module, record.name), is_init_run=is_init_run)
+            self.verdicts[key] = verdict
+        return verdict
 
 
-@lru_cache(maxsize=4096)
 def _verdict(module: str, name: str, *, is_init_run: bool = True) -> Verdict:
     """What calling this name means.  `is_init_run` is False for NEWOBJ, which only allocates an instance."""
     root = module.partition(".")[0]
@@ -199,7 +203,6 @@ def _verdict(module: str, name: str, *, is_init_run: bool = True) -> Verdict:
     return "known" if root in OWN_PACKAGES else "unknown"
 
 
-@lru_cache(maxsize=4096)
 def _mention(module: str, name: str) -> Literal["error", "warning"] | None:
     """How bad it is that a name stands in a file as data, without being called."""
     root = module.partition(".")[0]
@@ -219,20 +222,14 @@ def _mention(module: str, name: str) -> Literal["error", "warning"] | None:
     return "warning" if _begins(f"{module}.{name}") and not _is_class_name(name) else None
 
 
-def _is_plain(function: PickleValue) -> bool:
-    """A call of this name is data whatever its arguments are."""
-    if type(function) is not Global:
-        return False
-    name = canonical(function.module, function.name)
-    return (name in SAFE_STDLIB or name in SAFE_BUILDERS) and name not in FUNCTION_ARGUMENT
-
-
 def _is_odd(module: str, name: str) -> bool:
     """No program has such a name, or it is made to look like another: blanks, control characters, other scripts.
 
     Letters of scripts without case (Lo: Chinese, Japanese, Arabic …) pass; Greek, Cyrillic and full-width letters can
     stand for Latin ones.
     """
+    if len(module) + len(name) > MAX_CHARS:
+        return True
     if not all(map(_MODULE_PIECE.fullmatch, module.split("."))) or not all(map(str.isidentifier, name.split("."))):
         return True
     if any(map(_DUNDER.fullmatch, name.split("."))):
@@ -245,7 +242,9 @@ def _is_class_name(name: str) -> bool:
 
 
 def _begins(path: str) -> bool:
-    return any(path == prefix or path.startswith(f"{prefix}.") for prefix in DANGEROUS)
+    """The dotted name, or one that it begins with, is in the table."""
+    pieces = path.split(".")
+    return any(".".join(pieces[:count]) in DANGEROUS for count in range(1, len(pieces) + 1))
 
 
 def _is_harmless(call: Call) -> bool:

@@ -101,6 +101,7 @@ SAFE_BUILDERS: Final = _rows(
         "_rebuild_xla_tensor _rebuild_device_tensor_from_numpy _rebuild_device_tensor_from_cpu_tensor",
         "torch._tensor": "_rebuild_from_type _rebuild_from_type_v2",
         "torch.nested._internal.nested_tensor": "_rebuild_njt",
+        "torch.utils._pytree": "treespec_leaf",
         "torch.storage": "_load_from_bytes",  # a checkpoint inside the pickle: opened and judged by itself
         "torch.serialization": "_get_layout",
         "torch.nn.backends.thnn": "_get_thnn_function_backend",  # modules of torch 0.x
@@ -115,6 +116,7 @@ SAFE_BUILDERS: Final = _rows(
         "numpy._core": "_ufunc_reconstruct _DType_reconstruct",
         "numpy._core.records": "recarray record",
         "numpy.ma.core": "_mareconstruct",
+        "numpy.ma.mrecords": "_mrreconstruct",
         "numpy.random": "__RandomState_ctor",
         "numpy.random._pickle": "__generator_ctor __bit_generator_ctor __randomstate_ctor",
         "numpy.random.bit_generator": "__pyx_unpickle_SeedSequence",
