@@ -59,6 +59,10 @@ def assemble(key: str, dtype: str, shape: tuple[int, ...], parts: list[Part], *,
             )
     if len(parts) == 1 and parts[0].info.shape == shape and not any(parts[0].offsets):
         return parts[0].info.with_key(key)
+    if any(part.info.layout != "strided" or part.info.quantization for part in parts):
+        raise FormatError(
+            Diagnostic("unsupported-feature", f"the chunks of `{key}` in `{source}` are sparse, nested or quantised")
+        )
     if not tiles(shape, [(part.offsets, part.info.shape) for part in parts]):
         raise FormatError(
             Diagnostic(

@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
-from loadstone.errors import Diagnostic, FormatError, IntegrityError
+from loadstone.errors import Diagnostic, FormatError, IntegrityError, UnsafeError
 from loadstone.formats.contents import Contents, Context
 from loadstone.formats.members import member_path
-from loadstone.tensors import Extent, Storage, TensorInfo, contiguous_stride
+from loadstone.tensors import MAX_INT64, Extent, Storage, TensorInfo, contiguous_stride
 from loadstone.values import Value
 
 FORMAT = "deepspeed"
@@ -64,10 +64,13 @@ class _Flat:
 
 
 def recognises_directory(path: Path) -> bool:
-    """Whether the directory, or the step directory that its `latest` names, holds DeepSpeed's model states."""
+    """Whether `latest` names a step directory, or the directory is one: then it holds DeepSpeed's model states."""
     try:
-        return bool(_files(_step_directory(path), _MODEL_STATES))
-    except (FormatError, OSError, ValueError):
+        step = _step_directory(path)
+        return step.name.startswith("global_step") or bool(_files(step, _MODEL_STATES))
+    except UnsafeError:
+        return True  # read_directory will say why
+    except OSError:
         return False
 
 
@@ -85,7 +88,9 @@ def read_directory(path: Path, context: Context) -> Contents:
     if not models:
         raise IntegrityError(Diagnostic("missing-shard", f"`{directory}` holds no model states"))
     model = models[0]
-    metadata = {key: str(model[key]) for key in sorted(model) if isinstance(model[key], str | int | float)}
+    metadata = {
+        key: str(value) for key, value in model.items() if isinstance(key, str) and isinstance(value, str | int | float)
+    }
     metadata["step"] = directory.name
     module = model.get("module")
     if not optimizers:
@@ -197,8 +202,8 @@ def _consolidated_1_2(
                 raise _inconsistent(directory, f"group {number} ends before the end of `{key}`")
             tree[key] = _tensor(directory, key, shape, flat.extents(position, elements), flat.pieces)
             position += elements
-        slack = _ALIGNMENT_STAGE_2 * len(states)
-        if flat.elements - position >= slack + len(states):
+        unit = _ALIGNMENT_STAGE_2 * len(states)
+        if -(-flat.elements // unit) != -(-position // unit):
             raise _inconsistent(directory, f"group {number} holds {flat.elements - position:,} elements too many")
     return tree
 
@@ -221,6 +226,8 @@ def _consolidated_3(
             extents += rank.extents(position, max(0, min(share, elements - number * share)))
         tree[key] = _tensor(directory, key, shape, extents, pieces)
         position += share
+    if any(rank.elements != position for rank in ranks):
+        raise _inconsistent(directory, f"the partitions hold more than the {position:,} elements of the parameters")
     return tree
 
 
@@ -244,6 +251,8 @@ def _tensor(
 ) -> TensorInfo:
     if len({piece.dtype for piece in pieces}) != 1:
         raise _inconsistent(directory, "its partitions differ in dtype")
+    if prod(size or 1 for size in shape) > MAX_INT64:
+        raise _inconsistent(directory, f"`{key}` has the shape {list(shape)}")
     big_endian = pieces[0].storage is not None and pieces[0].storage.is_big_endian
     nbytes = sum(extent.nbytes for extent in extents)
     storage = Storage(key, nbytes, tuple(extents), is_big_endian=big_endian)

@@ -108,7 +108,9 @@ def identify(head: bytes, source: ByteSource | None, path: str) -> Diagnostic | 
     if not head.strip(b"\0"):
         return _zeros(source, path, size)
     for row in _MAGICS:
-        if head[row.offset : row.offset + len(row.magic)] == row.magic:
+        if row.offset and head.startswith(b"\x80"):
+            continue  # a pickle, and the text of one may stand there
+        if head.startswith(row.magic, row.offset):
             return _something_else(path, row.kind, row.does, row.paste.replace("FILE", path))
     kind = _binary_kind(head)
     if kind is not None:

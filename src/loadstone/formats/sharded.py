@@ -232,6 +232,9 @@ def _from_chunks(
             parts.setdefault(key, []).append(Part(shard, info, place))
     tree: dict[str, Value] = {}
     for key, chunks in parts.items():
+        if len({len(chunk.offsets) for chunk in chunks}) != 1:
+            message = f"the chunks of `{key}` in `{directory}` differ in their number of dimensions"
+            raise FormatError(Diagnostic("header-invalid", message))
         ends = [[a + b for a, b in zip(chunk.offsets, chunk.info.shape, strict=True)] for chunk in chunks]
         shape = tuple(max(sizes) for sizes in zip(*ends, strict=True))
         tree[key] = assemble(key, chunks[0].info.dtype, shape, chunks, source=str(directory))
