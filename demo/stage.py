@@ -9,9 +9,12 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-WITHOUT_TORCH = (
-    "import sys; sys.modules['torch'] = None; sys.argv[0] = 'loadstone'; from loadstone.cli import main; main()"
-)
+WITHOUT_TORCH = """
+import sys
+sys.modules["torch"] = None  # an import of torch is an error from here on
+from loadstone.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
 
 
 class OffError(Exception):

@@ -18,11 +18,12 @@ import io
 import os
 import re
 import shlex
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+
+from loadstone.cli import main
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -63,15 +64,14 @@ def printed(source: str, names: dict[str, Any]) -> str:
 
 
 def answered(line: str) -> str:
-    """Run `$ loadstone …` and return what it prints, answer and hints."""
+    """Run `$ loadstone …` in this process and return what it prints, answer and hints."""
     program, *arguments = shlex.split(line.removeprefix("$ "))
     assert program == "loadstone", line
-    done = subprocess.run(
-        [sys.executable, "-m", "loadstone", *arguments],
-        env={**os.environ, "COLUMNS": "100", "NO_COLOR": "1"},
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
-    return tidy(done.stdout)
+    os.environ |= {"COLUMNS": "100", "NO_COLOR": "1"}
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+        main(arguments)
+    return tidy(output.getvalue())
 
 
 def tidy(output: str) -> str:
@@ -80,7 +80,7 @@ def tidy(output: str) -> str:
     return f"{text}\n" if text else ""
 
 
-def main() -> int:
+def write() -> int:
     """Rewrite the pages; names those that changed."""
     for path in PAGES:
         before = path.read_text(encoding="utf-8")
@@ -93,4 +93,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(write())

@@ -77,10 +77,10 @@ def environment(name: str, layer: Layer, *, above: tuple[Path, ...]) -> Path:
     if not is_complete(place):
         place.parent.mkdir(parents=True, exist_ok=True)
         with open(f"{place}.lock", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # the system gives it back however this process ends
+            fcntl.flock(lock, fcntl.LOCK_EX)  # given back when this process and its children have ended, however
             if not is_complete(place):
                 print(f"setting up {place} ({layer.wait})", file=sys.stderr, flush=True)
-                build(place, python, layer, above)
+                build(place, python, layer, above, lock.fileno())
     return python
 
 
@@ -89,27 +89,29 @@ def is_complete(place: Path) -> bool:
     return (place / "complete").exists() and (place / "bin" / "python").exists()
 
 
-def build(place: Path, python: Path, layer: Layer, above: tuple[Path, ...]) -> None:
+def build(place: Path, python: Path, layer: Layer, above: tuple[Path, ...], lock: int) -> None:
     """Make the venv; on failure say what pip said and leave it without its mark."""
     shutil.rmtree(place, ignore_errors=True)
-    run([sys.executable, "-I", "-m", "venv", str(place)])
+    run([sys.executable, "-I", "-m", "venv", str(place)], lock)
     if above:
         (folder,) = package_folders_of(python)
         lines = [f"import site; site.addsitedir({str(each)!r})\n" for each in above]
         (folder / "below.pth").write_text("".join(lines))
     pip = [str(python), "-I", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"]
-    run(pip + [word for file in layer.files for word in ("-r", str(REQUIREMENTS / file))])
+    if layer.files:
+        run(pip + [word for file in layer.files for word in ("-r", str(REQUIREMENTS / file))], lock)
     for file in layer.alone:
-        run([*pip, "--no-deps", "-r", str(REQUIREMENTS / file)])
-    run([str(python), "-I", "-c", f"import {layer.proof}"])
+        run([*pip, "--no-deps", "-r", str(REQUIREMENTS / file)], lock)
+    run([str(python), "-I", "-c", f"import {layer.proof}"], lock)
     (place / "complete").touch()
 
 
-def run(command: list[str]) -> None:
-    """Run quietly; if it fails, show what it printed and stop."""
+def run(command: list[str], lock: int) -> None:
+    """Run quietly, the lock held until the command ends; if it fails, show what it printed and stop."""
     done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+        command, pass_fds=[lock],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
     if done.returncode:
         sys.exit(f"{done.stdout}\nthe environment could not be set up: {' '.join(command)}")
 
