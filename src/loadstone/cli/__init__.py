@@ -1,0 +1,53 @@
+"""The command line: `loadstone inspect`, `plan`, `load`, `explain`.
+
+Exit status: 0 clean, 1 findings, 2 could not do it, 130 interrupted.  Never a traceback: `LOADSTONE_DEBUG=1` shows it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from loadstone.cli.commands import commands
+from loadstone.cli.output import Output
+from loadstone.errors import LoadstoneError
+
+COULD_NOT = 2
+INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
+NOBODY_READS = 141  # 128 + SIGPIPE
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and give its exit status."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    output = Output(is_json="--json" in words)
+    try:
+        status = commands.main(words, prog_name="loadstone", standalone_mode=False, obj=output)
+        sys.stdout.flush()
+        return status if isinstance(status, int) else 0
+    except LoadstoneError as error:
+        output.error(error)
+    except click.ClickException as error:
+        output.misuse(error)
+    except (click.Abort, KeyboardInterrupt):
+        output.hint("interrupted, nothing was changed")
+        return INTERRUPTED
+    except BrokenPipeError:
+        _silence_stdout()
+        return NOBODY_READS
+    except Exception as error:
+        if os.environ.get("LOADSTONE_DEBUG"):
+            raise
+        output.internal(error)
+    return COULD_NOT
+
+
+def _silence_stdout() -> None:
+    """What is still buffered goes nowhere, so that the interpreter does not complain about it on its way out."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+__all__ = ["main"]

@@ -1,0 +1,124 @@
+"""From the words of `plan` and `load` to a Plan: options as Python has them, a model built, or a schema read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from loadstone.checkpoint import open_checkpoint
+from loadstone.cli.target import build_model, is_factory, not_found, read_schema
+from loadstone.errors import Diagnostic, Fix, MatchError, SaveError
+from loadstone.matching.plan import Plan
+
+Progress = Callable[[str], AbstractContextManager[object]]
+
+
+def plan_for(file: str, target: str, keywords: Sequence[str], words: Mapping[str, Any]) -> Plan:
+    """The plan of a file for a target; a factory is built on the meta device, without memory."""
+    options = python_options(words)
+    if not is_factory(target):
+        return _plan_for_schema(file, target, options)
+    model = build_model(target, keyword_arguments(keywords), on_meta=True)
+    from loadstone.model.load import plan
+
+    return plan(model, file, **options)
+
+
+def load_and_save(
+    file: str, target: str, keywords: Sequence[str], words: Mapping[str, Any], destination: str, *, force: bool,
+    progress: Progress,
+) -> Plan:  # fmt: skip
+    """The plan that was applied, its model saved; or the plan that could not be, and nothing written."""
+    refuse_to_replace(destination, force=force)
+    if not is_factory(target):
+        fix = Fix("say how the model is built", "--into package.module:factory")
+        raise not_found(target, "loading needs a model, which `module:factory` builds", fix)
+    options = python_options(words)
+    with progress(f"building {target}"):
+        model = build_model(target, keyword_arguments(keywords), on_meta=False)
+    from loadstone.model.load import load
+    from loadstone.model.save import save
+
+    with progress(f"loading {file}"):
+        try:
+            plan = load(model, file, **options)
+        except MatchError as error:
+            if error.plan is None:
+                raise
+            return error.plan
+    with progress(f"saving {destination}"):
+        save(model, destination)
+    return plan
+
+
+def python_options(words: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of the command line as `loadstone.plan` takes them; what was not given is left out."""
+    options: dict[str, Any] = {name: list(words[name]) for name in ("only", "drop", "fresh") if words[name]}
+    for name, form in (("rename", "REGEX=REPL"), ("adapt", "GLOB=HOW")):
+        if words[name]:
+            options[name] = dict(_split_last(text, f"--{name}", form) for text in words[name])
+    options |= {name: words[name] for name in ("weights", "dtype", "recipe") if words[name] is not None}
+    if words["no_strict"]:
+        options["strict"] = False
+    return options
+
+
+def keyword_arguments(texts: Sequence[str]) -> dict[str, object]:
+    """`num_classes=10` as {"num_classes": 10}: JSON where it is JSON, else text."""
+    arguments: dict[str, object] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier():
+            raise click.UsageError(f"--set takes NAME=VALUE, not `{text}`")
+        try:
+            arguments[name] = json.loads(value)
+        except (ValueError, RecursionError):
+            arguments[name] = value
+    return arguments
+
+
+def refuse_to_replace(path: str, *, force: bool) -> None:
+    """Raise SaveError (destination-exists) where a file is in the way and nobody said `--force`."""
+    if Path(path).exists() and not force:
+        raise SaveError(
+            Diagnostic("destination-exists", f"`{path}` is already there", fixes=(Fix("replace it", "--force"),))
+        )
+
+
+def write_recipe(plan: Plan, path: str, *, force: bool) -> None:
+    """The options of a plan as a recipe file."""
+    refuse_to_replace(path, force=force)
+    Path(path).write_text(plan.recipe(), encoding="utf-8")
+
+
+def _split_last(text: str, option: str, form: str) -> tuple[str, str]:
+    """At the last `=`: a regular expression may contain one, as in `(?=...)`; a replacement has none."""
+    left, equals, right = text.rpartition("=")
+    if not equals:
+        raise click.UsageError(f"{option} takes {form}, not `{text}`")
+    return left, right
+
+
+def _plan_for_schema(file: str, target: str, options: Mapping[str, Any]) -> Plan:
+    """A plan between two files, without torch."""
+    from loadstone.matching.names import make_plan
+    from loadstone.matching.options import Options
+
+    schema = read_schema(target)
+    with open_checkpoint(file, weights=options.get("weights")) as checkpoint:
+        chosen = checkpoint.chosen
+        return make_plan(
+            schema,
+            chosen.tensors,
+            Options(),
+            source_name=file,
+            target_name=target,
+            weights=chosen.name,
+            notes=checkpoint.diagnostics,
+            metadata=chosen.metadata,
+        )

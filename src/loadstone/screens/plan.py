@@ -1,0 +1,177 @@
+"""The screen of a plan: the verdict first, then how the keys were settled, then what is left to decide."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from loadstone.errors import Diagnostic
+from loadstone.keys import fold as fold_keys
+from loadstone.screens import quantities
+from loadstone.screens.diagnostic import diagnostic_lines
+from loadstone.screens.lines import EMPTY, Line, Span, Style, draw, indented, line
+from loadstone.screens.table import tabulate
+from loadstone.screens.text import visible, wrap
+
+if TYPE_CHECKING:
+    from loadstone.matching.plan import Action, Plan
+
+_MOST_OF_A_CODE = 6  # diagnostics with one code that are shown before the rest is counted
+_MOST_FOLDS = 4  # folded keys named in a group's row
+
+# What a group of actions is called: sign, word, style.  The order is that of the rows.
+_KINDS: dict[str, tuple[str, str, Style]] = {
+    "same": ("=", "same key", "good"),
+    "renamed": ("→", "other key", "good"),
+    "changed": ("⤨", "changed", "good"),
+    "tied": ("=", "tied", "good"),
+    "kept": ("·", "kept", "dim"),
+    "dropped": ("∅", "not used", "dim"),
+    "missing": ("?", "missing", "error"),
+    "unexpected": ("?", "unexpected", "error"),
+    "mismatched": ("?", "other shape", "error"),
+    "ambiguous": ("?", "ambiguous", "error"),
+}
+_UNDECIDED = ("missing", "unexpected", "mismatched", "ambiguous")
+
+
+def render_plan(plan: Plan, *, width: int = 100, color: bool = False, all_rows: bool = False) -> str:
+    """The plan at a glance; `all_rows` adds a line for every key."""
+    title = f"{visible(plan.source_name)} into {visible(plan.target_name)}"
+    if plan.weights:
+        title += f"   weights `{visible(plan.weights)}`"
+    sections: list[list[Line]] = [[line((title, "strong"))], _verdict(plan, width), _groups(plan, width)]
+    if all_rows:
+        sections.append(_every_key(plan, width))
+    sections += _diagnostics(plan.diagnostics, width, all_rows)
+    closing = _closing(plan)
+    if closing:
+        sections.append([closing])
+    lines: list[Line] = []
+    for section in sections:
+        lines += [*section, EMPTY] if section else []
+    return draw(lines[:-1], color=color)
+
+
+def next_step(plan: Plan) -> str:
+    """One thing to do after reading this plan."""
+    if plan.ok:
+        return f'load it with `loadstone.load(model, "{plan.source_name}")`'
+    return f"what a code means: `loadstone explain {plan.diagnostics[0].code}`"
+
+
+def _verdict(plan: Plan, width: int) -> list[Line]:
+    wanted = len(plan.schema.slots)
+    filled = sum(action.status in ("load", "tied") for action in plan.actions)
+    undecided = sum(action.status in _UNDECIDED for action in plan.actions)
+    coverage = f"{filled:,} of {quantities.counted(wanted, 'model tensor')} {'has' if wanted == 1 else 'have'} a source"
+    if plan.ok:
+        loaded = [action for action in plan.actions if action.status == "load"]
+        slots = [plan.schema.slots[str(action.target)] for action in loaded if action.target in plan.schema.slots]
+        parameters = sum(slot.elements for slot in slots if slot.kind == "parameter")
+        read = {
+            key: plan.sources[key].nbytes for key in (str(action.source) for action in loaded) if key in plan.sources
+        }
+        facts = [
+            coverage,
+            f"{quantities.elements(parameters)} parameters",
+            f"{quantities.nbytes(sum(read.values()))} to read",
+        ]
+        word: Span = ("ready", "good")
+    else:
+        errors = sum(diagnostic.severity == "error" for diagnostic in plan.diagnostics)
+        facts = [f"{undecided:,} undecided" if undecided else quantities.counted(errors, "error"), coverage]
+        word = ("not ready", "error")
+    first, *more = wrap("   ".join(facts), width - len(word[0]) - 5)
+    return [line("  ", word, "   ", first), *(line(" " * (len(word[0]) + 5), text) for text in more)]
+
+
+def _groups(plan: Plan, width: int) -> list[Line]:
+    """One row for all actions that were settled in one way."""
+    groups: dict[tuple[str, str], list[Action]] = {}
+    for action in plan.actions:
+        groups.setdefault((_kind(action), _reason(action)), []).append(action)
+    order = list(_KINDS)
+    table: list[Sequence[Span]] = []
+    for (kind, reason), actions in sorted(groups.items(), key=lambda group: order.index(group[0][0])):
+        sign, word, style = _KINDS[kind]
+        table.append(((f"{sign}  {word}", style), (f"{len(actions):,}", ""), (_described(kind, reason, actions), "")))
+    return [indented(2, content) for content in tabulate(table, width=width - 2, right=(1,), yielding=2, cut="end")]
+
+
+def _kind(action: Action) -> str:
+    if action.status != "load":
+        return action.status
+    if action.ops:
+        return "changed"
+    return "same" if action.source == action.target else "renamed"
+
+
+def _reason(action: Action) -> str:
+    """How, and what happens to the values; without what names single keys."""
+    texts = [action.how, *dict.fromkeys(op.text for op in action.ops)]
+    return ", ".join(text for text in texts if text)
+
+
+def _described(kind: str, reason: str, actions: Sequence[Action]) -> str:
+    word = _KINDS[kind][1]
+    texts = [reason] if reason != word else []
+    if kind not in ("same", "renamed"):
+        texts.append(_folded(actions))
+    reasons = {action.why for action in actions}
+    if len(reasons) == 1 and (why := reasons.pop()):
+        texts.append(why)
+    return "   ".join(texts)
+
+
+def _folded(actions: Sequence[Action]) -> str:
+    names = fold_keys(visible(str(action.target if action.target is not None else action.source)) for action in actions)
+    more = f", … {len(names) - _MOST_FOLDS:,} more" if len(names) > _MOST_FOLDS else ""
+    return ", ".join(names[:_MOST_FOLDS]) + more
+
+
+def _every_key(plan: Plan, width: int) -> list[Line]:
+    table: list[Sequence[Span]] = []
+    for action in plan.actions:
+        sign, word, style = _KINDS[_kind(action)]
+        table.append(
+            (
+                (sign, style),
+                (action.target if action.target is not None else "–", ""),
+                (action.source if action.source is not None else "–", "dim" if action.source == action.target else ""),
+                (word, style),
+            )
+        )
+    head: Sequence[Span] = (("", ""), ("model", "dim"), ("checkpoint", "dim"), ("", ""))
+    return [indented(2, content) for content in tabulate([head, *table], width=width - 2, yielding=2)]
+
+
+def _diagnostics(diagnostics: Sequence[Diagnostic], width: int, all_rows: bool) -> list[list[Line]]:
+    """Errors and warnings in full, a few of each code; notes as headlines."""
+    seen: dict[str, int] = {}
+    sections: list[list[Line]] = []
+    notes: list[Line] = []
+    for diagnostic in diagnostics:
+        if diagnostic.severity == "note":
+            notes += diagnostic_lines(diagnostic, width)[:1]
+            continue
+        seen[diagnostic.code] = seen.get(diagnostic.code, 0) + 1
+        if all_rows or seen[diagnostic.code] <= _MOST_OF_A_CODE:
+            sections.append(diagnostic_lines(diagnostic, width))
+    hidden = [
+        line((f"… {count - _MOST_OF_A_CODE:,} more of {code}, shown with --all", "dim"))
+        for code, count in seen.items()
+        if count > _MOST_OF_A_CODE and not all_rows
+    ]
+    return [*sections, hidden, notes]
+
+
+def _closing(plan: Plan) -> Line:
+    counts = {
+        severity: sum(diagnostic.severity == severity for diagnostic in plan.diagnostics)
+        for severity in ("error", "warning")
+    }
+    found = [quantities.counted(count, severity) for severity, count in counts.items() if count]
+    if found:
+        return line(", ".join(found) + ("." if plan.ok else "; the model would stay untouched."))
+    return line("  Nothing was guessed.") if plan.ok else EMPTY
