@@ -170,7 +170,7 @@ def test_damaged_file_gives_no_other_error_than_ours(extra: bytes, place: int, b
     assert sum(info.nbytes for info in tree.values()) <= len(data)
 
 
-def test_thirty_thousand_tensors_are_read_in_linear_time() -> None:
+def test_ten_thousand_tensors_are_read_in_linear_time() -> None:
     def seconds(tensors: int) -> float:
         header = {f"layers.{i}.weight": entry(16 * i, 16 * i + 16, [2, 2]) for i in range(tensors)}
         data = file_of(header, 16 * tensors)
@@ -181,11 +181,11 @@ def test_thirty_thousand_tensors_are_read_in_linear_time() -> None:
             runs.append(time.perf_counter() - start)
         return min(runs)
 
-    assert seconds(30_000) < 40 * max(seconds(3_000), 0.005)  # a square would be 100 times
+    assert seconds(10_000) < 40 * max(seconds(1_000), 0.002)  # a square would be 100 times
 
 
 def test_overlapping_entries_are_refused_before_tensors_are_made() -> None:
-    header = {f"w{i}": entry(0, 4, [1]) for i in range(20_000)}
+    header = {f"w{i}": entry(0, 4, [1]) for i in range(5_000)}
     with pytest.raises(FormatError, match=r"overlaps"):
         read(file_of(header, 4))
 
