@@ -10,10 +10,8 @@ Source: torch/package/package_exporter.py, package_importer.py.
 
 from __future__ import annotations
 
-from loadstone.errors import Diagnostic
 from loadstone.formats.contents import Contents, Context
-from loadstone.formats.globals import judge
-from loadstone.formats.pickle_vm import execute
+from loadstone.formats.judged_pickles import JudgedPickles
 from loadstone.formats.pickled import interpret
 from loadstone.formats.zip_archive import Archive
 from loadstone.formats.zip_members import archive_metadata, archive_notes, code_note, code_of, judge_others
@@ -29,17 +27,23 @@ def read(archive: Archive, context: Context) -> Contents:
     metadata = archive_metadata(archive)
     storages = ZipStorages(archive, f"{prefix}.data/", ".storage", is_big_endian=metadata.get("byteorder") == "big")
     tree: dict[str, Value] = {}
-    diagnostics: list[Diagnostic] = []
-    for name in archive.records:
-        if not (name.startswith(prefix) and name.endswith(".pkl")):
-            continue
-        where = f"{archive.source.name}/{name}"
-        execution = execute(archive.member(name), limits=context.limits)
-        tree[name.removeprefix(prefix)] = interpret(execution, storages, where=where, limits=context.limits)
-        diagnostics += judge(execution, where)
+    with JudgedPickles(context, archive.source.name) as pickles:
+        for name in archive.records:
+            if name.startswith(prefix) and name.endswith(".pkl"):
+                source = archive.member(name)
+                tree[name.removeprefix(prefix)] = interpret(
+                    pickles.execute(source),
+                    storages,
+                    where=source.name,
+                    limits=context.limits,
+                    open_bytes=pickles.open_bytes,
+                )
     code = code_of(archive)
     read_records = {prefix + name for name in tree} | storages.used
-    diagnostics += judge_others(archive, context, read=read_records)
-    diagnostics += archive_notes(archive, metadata)
-    diagnostics += code_note(archive, code, "Python source")
-    return Contents(FORMAT, tree, tuple(diagnostics), metadata, code=code)
+    diagnostics = (
+        *pickles.findings,
+        *judge_others(archive, context, read=read_records),
+        *archive_notes(archive, metadata),
+        *code_note(archive, code, "Python source"),
+    )
+    return Contents(FORMAT, tree, diagnostics, metadata, code=code)

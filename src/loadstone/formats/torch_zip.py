@@ -12,8 +12,7 @@ Source: torch/serialization.py (`_save`, `_load`).
 from __future__ import annotations
 
 from loadstone.formats.contents import Contents, Context
-from loadstone.formats.globals import judge
-from loadstone.formats.pickle_vm import execute
+from loadstone.formats.judged_pickles import JudgedPickles
 from loadstone.formats.pickled import interpret
 from loadstone.formats.zip_archive import Archive
 from loadstone.formats.zip_members import archive_metadata, archive_notes, code_note, code_of, judge_others
@@ -23,18 +22,23 @@ FORMAT = "torch-zip"
 
 
 def read(archive: Archive, context: Context) -> Contents:
-    """What was given to `torch.save`, tensors as places in the file."""
+    """What was given to `torch.save`, tensors as places in the file.
+
+    Raises IntegrityError ("missing-record") where the record of a storage is absent or short, FormatError where the
+    pickle is malformed or a tensor leaves its storage, LimitError.
+    """
     name = f"{archive.root}/data.pkl"
     metadata = archive_metadata(archive)
     storages = ZipStorages(archive, f"{archive.root}/data/", is_big_endian=metadata.get("byteorder") == "big")
-    where = f"{archive.source.name}/{name}"
-    execution = execute(archive.member(name), limits=context.limits)
-    tree = interpret(execution, storages, where=where, limits=context.limits)
+    with JudgedPickles(context, archive.source.name) as pickles:
+        source = archive.member(name)
+        execution = pickles.execute(source)
+        tree = interpret(execution, storages, where=source.name, limits=context.limits, open_bytes=pickles.open_bytes)
     code = code_of(archive)
     diagnostics = (
-        judge(execution, where)
-        + judge_others(archive, context, read={name, *storages.used})
-        + archive_notes(archive, metadata)
-        + code_note(archive, code, "program code")
+        *pickles.findings,
+        *judge_others(archive, context, read={name, *storages.used}),
+        *archive_notes(archive, metadata),
+        *code_note(archive, code, "program code"),
     )
     return Contents(FORMAT, tree, diagnostics, metadata | {"protocol": str(execution.protocol)}, code=code)

@@ -18,8 +18,7 @@ from dataclasses import dataclass
 
 from loadstone.errors import Diagnostic, FormatError
 from loadstone.formats.contents import Contents, Context
-from loadstone.formats.globals import judge
-from loadstone.formats.pickle_vm import execute
+from loadstone.formats.judged_pickles import JudgedPickles
 from loadstone.formats.pickled import interpret
 from loadstone.formats.zip_archive import Archive
 from loadstone.formats.zip_members import archive_metadata, archive_notes, code_note, code_of, judge_others
@@ -69,24 +68,24 @@ def read(archive: Archive, context: Context) -> Contents:
     metadata = archive_metadata(archive)
     read_records = {name, constants_name}
     values: dict[str, Value] = {}
-    diagnostics: tuple[Diagnostic, ...] = ()
-    for pickle, folder in ((name, "data"), (constants_name, "constants")):
-        if pickle not in archive:
-            continue
-        where = f"{archive.source.name}/{pickle}"
-        storages = ZipStorages(archive, f"{archive.root}/{folder}/", is_big_endian=metadata.get("byteorder") == "big")
-        execution = execute(archive.member(pickle), limits=context.limits)
-        values[folder] = interpret(execution, storages, where=where, limits=context.limits)
-        diagnostics += judge(execution, where)
-        read_records |= storages.used
+    with JudgedPickles(context, archive.source.name) as pickles:
+        for record, folder in ((name, "data"), (constants_name, "constants")):
+            if record in archive:
+                storages = ZipStorages(
+                    archive, f"{archive.root}/{folder}/", is_big_endian=metadata.get("byteorder") == "big"
+                )
+                source = archive.member(record)
+                values[folder] = interpret(pickles.execute(source), storages, where=source.name, limits=context.limits)
+                read_records |= storages.used
     code = code_of(archive)
     texts = {member: archive.read(member).decode("utf-8", "replace") for member in code if member.endswith(".py")}
     tree = _saved_module(values["data"], values.get("constants", ()), _classes(archive.root, texts), context.limits)
-    diagnostics += (
-        judge_others(archive, context, read=read_records)
-        + _reaching_out(texts)
-        + archive_notes(archive, metadata)
-        + code_note(archive, code, "TorchScript code")
+    diagnostics = (
+        *pickles.findings,
+        *judge_others(archive, context, read=read_records),
+        *_reaching_out(texts),
+        *archive_notes(archive, metadata),
+        *code_note(archive, code, "TorchScript code"),
     )
     return Contents(FORMAT, tree, diagnostics, metadata, code=code)
 

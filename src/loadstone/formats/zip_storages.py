@@ -9,14 +9,12 @@ from __future__ import annotations
 import re
 from typing import final
 
-from loadstone.dtypes import BY_STORAGE
 from loadstone.errors import Diagnostic, FormatError, IntegrityError
 from loadstone.formats.pickle_values import Global, PickleValue
-from loadstone.formats.pickled import StorageRef
+from loadstone.formats.storage_classes import StorageRef, element_of
 from loadstone.formats.zip_archive import Archive
 from loadstone.tensors import MAX_INT64, Storage
 
-_UNTYPED = ("UntypedStorage", "_UntypedStorage")  # with the underscore in torch 1.11 and 1.12
 _MAX_KEY_CHARACTERS = 256
 _MAX_TEXT_CHARACTERS = 1024
 
@@ -82,7 +80,15 @@ class ZipStorages:
         return Global(match["module"], match["name"], 0), match["key"], match["location"], int(match["numel"])
 
     def _open(self, storage_class: Global, key: str, location: str, numel: int) -> StorageRef:
-        dtype, itemsize = self._element(storage_class)
+        element = element_of(storage_class)
+        if element is None:
+            raise FormatError(
+                Diagnostic(
+                    "unsupported-feature",
+                    f"`{self._archive.source.name}` has a storage of the unknown class {storage_class.path!r:.80}",
+                )
+            )
+        dtype, itemsize = element
         name = f"{self._prefix}{key}{self._suffix}"
         nbytes = numel * itemsize
         record = self._archive.records.get(name)
@@ -101,21 +107,6 @@ class ZipStorages:
         extent = self._archive.extent(name)
         is_big_endian = self._is_big_endian
         return StorageRef(Storage(name, nbytes, (extent,), is_big_endian, location, record.crc32), dtype)
-
-    def _element(self, storage_class: Global) -> tuple[str | None, int]:
-        """The dtype that the class stands for (None: untyped bytes), and bytes per element."""
-        is_torch = storage_class.module == "torch" or storage_class.module.startswith("torch.")
-        if is_torch and storage_class.name in _UNTYPED:
-            return None, 1
-        row = BY_STORAGE.get(storage_class.name.removesuffix("Storage"))
-        if not is_torch or row is None or not storage_class.name.endswith("Storage"):
-            raise FormatError(
-                Diagnostic(
-                    "unsupported-feature",
-                    f"`{self._archive.source.name}` has a storage of the unknown class {storage_class.path!r:.80}",
-                )
-            )
-        return row.name, (row.bits + 7) // 8
 
     def _malformed(self, why: str) -> FormatError:
         return FormatError(Diagnostic("tensor-out-of-bounds", f"`{self._archive.source.name}`: {why}"))
