@@ -67,7 +67,7 @@ def _expand(source: ByteSource, limits: Limits) -> bytearray:
         if len(expanded) + len(piece) > limits.expanded_nbytes:
             raise _too_large(source, f"more than {limits.expanded_nbytes:,} bytes")
         expanded += piece
-        if len(expanded) > _RATIO_FREE_NBYTES and len(expanded) > _MAX_RATIO * position:
+        if len(expanded) > _RATIO_FREE_NBYTES and len(expanded) > _MAX_RATIO * (position - len(pending)):
             raise _too_large(source, f"more than {_MAX_RATIO} times its size, as no weights do")
     if not inflater.eof:
         raise IntegrityError(Diagnostic("truncated-file", f"the gzip archive `{source.name}` ends inside its data"))
