@@ -64,6 +64,11 @@ class Checkpoint:
         return sum(source.size for source in self._sources)
 
     @property
+    def files(self) -> tuple[str, ...]:
+        """The files that were opened: one, or an index and its shards."""
+        return tuple(source.name for source in self._sources)
+
+    @property
     def tensors(self) -> Mapping[str, TensorInfo]:
         """Every tensor in the file by dotted key, in the order of the file."""
         if self._tensors is None:

@@ -59,21 +59,54 @@ class WeightSet:
 def every_tensor(tree: Value, limits: Limits) -> dict[str, TensorInfo]:
     """All tensors of a tree by dotted key, in the order of the file; what is shared stands at each of its places.
 
+    An object that holds itself, as a config node that knows its parent does, is not entered again below itself.
     Raises LimitError where sharing makes the tree expand past `limits.nodes`.
     """
+    holding = _holding_tensors(tree)
     found: dict[str, TensorInfo] = {}
-    stack: list[tuple[str, Value]] = [("", tree)]
+    entered: set[int] = set()  # the containers around the place where we are
+    stack: list[tuple[str, Value, bool]] = [("", tree, False)]
     visited = 0
     while stack:
-        key, value = stack.pop()
+        key, value, is_left = stack.pop()
+        if is_left:
+            entered.discard(id(value))
+            continue
         visited += 1
         if visited > limits.nodes:
             limits.check("nodes", visited, "walking the values of this file")
         if isinstance(value, TensorInfo):
             found[_free(key, found)] = value.with_key(key)
-        elif isinstance(value, (dict, list, tuple, Opaque)):
-            stack.extend(reversed([(_join(key, name), child) for name, child in _children(value)]))
+        elif id(value) in holding and id(value) not in entered:
+            entered.add(id(value))
+            stack.append((key, value, True))
+            stack.extend(reversed([(_join(key, name), child, False) for name, child in _children(value)]))
     return found
+
+
+def _holding_tensors(tree: Value) -> set[int]:
+    """The ids of the containers with a tensor somewhere in them; each is looked at once, however often it is shared."""
+    holding: set[int] = set()
+    holders: dict[int, list[int]] = {}  # by the id of a container: those that hold it
+    seen = {id(tree)}
+    stack = [tree]
+    while stack:
+        value = stack.pop()
+        for _, child in _children(value):
+            if isinstance(child, TensorInfo):
+                holding.add(id(value))
+            elif isinstance(child, (dict, list, tuple, Opaque)):
+                holders.setdefault(id(child), []).append(id(value))
+                if id(child) not in seen:
+                    seen.add(id(child))
+                    stack.append(child)
+    above = list(holding)
+    while above:
+        for holder in holders.get(above.pop(), ()):
+            if holder not in holding:
+                holding.add(holder)
+                above.append(holder)
+    return holding
 
 
 def find_weight_sets(tree: Value, defined: tuple[str, ...] | None, limits: Limits) -> list[WeightSet]:
