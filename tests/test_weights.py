@@ -6,11 +6,10 @@ from typing import Any
 
 import pytest
 
-from loadstone.errors import FormatError, LimitError
-from loadstone.io.limits import DEFAULT_LIMITS, Limits
+from loadstone.errors import FormatError
 from loadstone.tensors import Storage, TensorInfo, contiguous_stride
 from loadstone.values import AnnotatedDict, Opaque, SavedModule
-from loadstone.weights import choose, every_tensor, find_weight_sets
+from loadstone.weights import choose, find_weight_sets
 
 
 def tensor(*shape: int) -> TensorInfo:
@@ -65,7 +64,7 @@ WRAPPED = {
 @pytest.mark.parametrize("case", WRAPPED)
 def test_weights_are_found_wherever_they_are_wrapped(case: str) -> None:
     name, tree = WRAPPED[case]
-    chosen, notes = choose(find_weight_sets(tree, None, DEFAULT_LIMITS), None, "f.pth")
+    chosen, notes = choose(find_weight_sets(tree, None), None, "f.pth")
     assert (chosen.name, list(chosen.tensors), notes) == (name, KEYS, ())
     assert [info.key for info in chosen.tensors.values()] == KEYS
 
@@ -74,7 +73,7 @@ def test_weights_are_found_wherever_they_are_wrapped(case: str) -> None:
     ("raw", "averaged"), [("params", "params_ema"), ("state_dict", "state_dict_ema"), ("model", "ema")]
 )
 def test_raw_and_averaged_weights_are_both_named(raw: str, averaged: str) -> None:
-    sets = find_weight_sets({averaged: state_dict(), raw: state_dict()}, None, DEFAULT_LIMITS)
+    sets = find_weight_sets({averaged: state_dict(), raw: state_dict()}, None)
     chosen, notes = choose(sets, None, "f.pth")
     assert chosen.name == raw
     assert [note.code for note in notes] == ["several-models"]
@@ -84,7 +83,7 @@ def test_raw_and_averaged_weights_are_both_named(raw: str, averaged: str) -> Non
 
 
 def test_two_networks_side_by_side_are_offered_singly_and_together() -> None:
-    sets = find_weight_sets({"netG": state_dict(), "netD": state_dict(), "step": 3}, None, DEFAULT_LIMITS)
+    sets = find_weight_sets({"netG": state_dict(), "netD": state_dict(), "step": 3}, None)
     assert [one.name for one in sets] == ["", "netG", "netD"]
     chosen, notes = choose(sets, None, "f.pth")
     assert list(chosen.tensors) == [f"{net}.{key}" for net in ("netG", "netD") for key in KEYS]
@@ -92,12 +91,12 @@ def test_two_networks_side_by_side_are_offered_singly_and_together() -> None:
 
 
 def test_the_optimizer_is_no_model() -> None:
-    assert find_weight_sets({"optimizer": optimizer(), "epoch": 1}, None, DEFAULT_LIMITS) == []
-    assert find_weight_sets({"adam": optimizer()}, None, DEFAULT_LIMITS) == []
+    assert find_weight_sets({"optimizer": optimizer(), "epoch": 1}, None) == []
+    assert find_weight_sets({"adam": optimizer()}, None) == []
 
 
 def test_unknown_set_names_the_ones_there_are() -> None:
-    sets = find_weight_sets({"model": state_dict()}, None, DEFAULT_LIMITS)
+    sets = find_weight_sets({"model": state_dict()}, None)
     with pytest.raises(FormatError, match="unknown-weights") as raised:
         choose(sets, "ema", "f.pth")
     assert "model   4 tensors, 26 elements" in str(raised.value)
@@ -106,18 +105,3 @@ def test_unknown_set_names_the_ones_there_are() -> None:
 def test_no_weights_says_how_to_look() -> None:
     with pytest.raises(FormatError, match=r"loadstone inspect f\.pth"):
         choose([], None, "f.pth")
-
-
-def test_every_tensor_has_a_key_even_where_places_collide() -> None:
-    tree = {"a": {"b": tensor(1)}, "a.b": tensor(2), "c": [tensor(3), (tensor(4),)], 7: tensor(5), b"x": tensor(6)}
-    assert {key: info.shape for key, info in every_tensor(tree, DEFAULT_LIMITS).items()} == {
-        "a.b": (1,), "a.b#2": (2,), "c.0": (3,), "c.1.0": (4,), "7": (5,), "x": (6,),
-    }  # fmt: skip
-
-
-def test_a_tree_that_expands_without_end_hits_the_limit() -> None:
-    tree: Any = [tensor(1)]
-    for _ in range(40):
-        tree = [tree, tree]
-    with pytest.raises(LimitError, match="resource-limit"):
-        every_tensor(tree, Limits(nodes=10_000))

@@ -14,8 +14,9 @@ from loadstone.formats.registry import open_path, open_source
 from loadstone.io.limits import DEFAULT_LIMITS, Limits
 from loadstone.io.sources import ByteSource, FileSource
 from loadstone.tensors import TensorInfo
+from loadstone.tree import check_expansion, every_tensor
 from loadstone.values import Value
-from loadstone.weights import WeightSet, choose, every_tensor, find_weight_sets
+from loadstone.weights import WeightSet, choose, find_weight_sets
 
 
 @final
@@ -25,13 +26,10 @@ class Checkpoint:
     Close it, or use it in a `with`.  Tensors that were read, and views that were mapped, stay valid afterwards.
     """
 
-    def __init__(
-        self, contents: Contents, *, name: str, sources: list[ByteSource], limits: Limits, weights: str | None = None
-    ) -> None:
+    def __init__(self, contents: Contents, *, name: str, sources: list[ByteSource], weights: str | None = None) -> None:
         self.name = name
         self._contents = contents
         self._sources = sources
-        self._limits = limits
         self._wanted = weights
         self._tensors: Mapping[str, TensorInfo] | None = None
         self._sets: list[WeightSet] | None = None
@@ -72,14 +70,14 @@ class Checkpoint:
     def tensors(self) -> Mapping[str, TensorInfo]:
         """Every tensor in the file by dotted key, in the order of the file."""
         if self._tensors is None:
-            self._tensors = MappingProxyType(every_tensor(self._contents.tree, self._limits))
+            self._tensors = MappingProxyType(every_tensor(self._contents.tree))
         return self._tensors
 
     @property
     def sets(self) -> list[WeightSet]:
         """Every part of the file that can be loaded into a model."""
         if self._sets is None:
-            self._sets = find_weight_sets(self._contents.tree, self._contents.weights, self._limits)
+            self._sets = find_weight_sets(self._contents.tree, self._contents.weights)
         return self._sets
 
     @property
@@ -154,7 +152,8 @@ def open_checkpoint(
     context = Context(open_source, limits)
     try:
         contents = open_path(Path(path), context)
-        return Checkpoint(contents, name=name, sources=context.sources, limits=limits, weights=weights)
+        check_expansion(contents.tree, limits)
+        return Checkpoint(contents, name=name, sources=context.sources, weights=weights)
     except BaseException:
         for source in context.sources:
             source.close()

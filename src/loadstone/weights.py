@@ -8,12 +8,12 @@ lists every part that could be meant; `choose` takes one, and says so where that
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from loadstone.errors import Diagnostic, Fix, FormatError
-from loadstone.io.limits import Limits
 from loadstone.tensors import TensorInfo
+from loadstone.tree import children, every_tensor, join
 from loadstone.values import AnnotatedDict, Opaque, SavedModule, Value
 
 # What a training script calls the weights, the likeliest first.  Collected from the checkpoints of torchvision, timm,
@@ -56,60 +56,7 @@ class WeightSet:
         return sum(info.elements for info in self.tensors.values())
 
 
-def every_tensor(tree: Value, limits: Limits) -> dict[str, TensorInfo]:
-    """All tensors of a tree by dotted key, in the order of the file; what is shared stands at each of its places.
-
-    An object that holds itself, as a config node that knows its parent does, is not entered again below itself.
-    Raises LimitError where sharing makes the tree expand past `limits.nodes`.
-    """
-    holding = _holding_tensors(tree)
-    found: dict[str, TensorInfo] = {}
-    entered: set[int] = set()  # the containers around the place where we are
-    stack: list[tuple[str, Value, bool]] = [("", tree, False)]
-    visited = 0
-    while stack:
-        key, value, is_left = stack.pop()
-        if is_left:
-            entered.discard(id(value))
-            continue
-        visited += 1
-        if visited > limits.nodes:
-            limits.check("nodes", visited, "walking the values of this file")
-        if isinstance(value, TensorInfo):
-            found[_free(key, found)] = value.with_key(key)
-        elif id(value) in holding and id(value) not in entered:
-            entered.add(id(value))
-            stack.append((key, value, True))
-            stack.extend(reversed([(_join(key, name), child, False) for name, child in _children(value)]))
-    return found
-
-
-def _holding_tensors(tree: Value) -> set[int]:
-    """The ids of the containers with a tensor somewhere in them; each is looked at once, however often it is shared."""
-    holding: set[int] = set()
-    holders: dict[int, list[int]] = {}  # by the id of a container: those that hold it
-    seen = {id(tree)}
-    stack = [tree]
-    while stack:
-        value = stack.pop()
-        for _, child in _children(value):
-            if isinstance(child, TensorInfo):
-                holding.add(id(value))
-            elif isinstance(child, (dict, list, tuple, Opaque)):
-                holders.setdefault(id(child), []).append(id(value))
-                if id(child) not in seen:
-                    seen.add(id(child))
-                    stack.append(child)
-    above = list(holding)
-    while above:
-        for holder in holders.get(above.pop(), ()):
-            if holder not in holding:
-                holding.add(holder)
-                above.append(holder)
-    return holding
-
-
-def find_weight_sets(tree: Value, defined: tuple[str, ...] | None, limits: Limits) -> list[WeightSet]:
+def find_weight_sets(tree: Value, defined: tuple[str, ...] | None) -> list[WeightSet]:
     """Every part of the tree that looks like a state dict, in the order of the file.
 
     `defined` is the place that the format itself gives to the weights; then that is the only set.
@@ -117,12 +64,12 @@ def find_weight_sets(tree: Value, defined: tuple[str, ...] | None, limits: Limit
     if defined is not None:
         for name in defined:
             tree = tree[name]
-        return [_as_set(".".join(defined), tree, limits)]
+        return [_as_set(".".join(defined), tree)]
     sets: list[WeightSet] = []
-    _search("", tree, sets, limits, _SEARCH_DEPTH)
+    _search("", tree, sets, _SEARCH_DEPTH)
     if len(sets) > 1 and not any(_usual_rank(weight_set.name) is not None for weight_set in sets):
         # encoder and decoder side by side can be two models or the two halves of one: the whole is offered too
-        whole = _as_set("", tree, limits, only={weight_set.name for weight_set in sets})
+        whole = _as_set("", tree, only={weight_set.name for weight_set in sets})
         sets = [whole] if all(map(_is_layer, sets)) else [whole, *sets]
     return [weight_set for weight_set in sets if weight_set.tensors]
 
@@ -161,22 +108,22 @@ def choose(sets: list[WeightSet], name: str | None, file: str) -> tuple[WeightSe
     )
 
 
-def _search(name: str, value: Value, sets: list[WeightSet], limits: Limits, depth: int) -> None:
+def _search(name: str, value: Value, sets: list[WeightSet], depth: int) -> None:
     if isinstance(value, SavedModule) or _is_pairs(value):
-        sets.append(_as_set(name, value, limits))
+        sets.append(_as_set(name, value))
         return
     if depth == 0 or not isinstance(value, (dict, Opaque)):
         return
     if isinstance(value, dict) and _is_state_dict(value):
-        sets.append(_as_set(name, value, limits))
+        sets.append(_as_set(name, value))
         return
-    for child_name, child in _children(value):
+    for child_name, child in children(value):
         last = child_name.rpartition(".")[2]
         if _NOT_A_MODEL.search(last) and not _AVERAGED.search(last):
             continue
         if isinstance(child, dict) and "param_groups" in child and "state" in child:
             continue  # an optimizer's state dict under another name
-        _search(_join(name, child_name), child, sets, limits, depth - 1)
+        _search(join(name, child_name), child, sets, depth - 1)
 
 
 def _is_state_dict(value: Mapping[Value, Value]) -> bool:
@@ -186,7 +133,7 @@ def _is_state_dict(value: Mapping[Value, Value]) -> bool:
     tensors = sum(isinstance(child, TensorInfo) for child in value.values())
     if isinstance(value, AnnotatedDict) and "_metadata" in value.attributes:
         return tensors > 0
-    containers = sum(isinstance(child, (dict, Opaque)) and bool(_children(child)) for child in value.values())
+    containers = sum(isinstance(child, (dict, Opaque)) and bool(children(child)) for child in value.values())
     return tensors > 0 and tensors * 2 >= len(value) and tensors > containers
 
 
@@ -213,7 +160,7 @@ def _is_layer(weight_set: WeightSet) -> bool:
     return not weight_set.metadata and not any("." in key for key in weight_set.tensors)
 
 
-def _as_set(name: str, value: Value, limits: Limits, only: set[str] | None = None) -> WeightSet:
+def _as_set(name: str, value: Value, only: set[str] | None = None) -> WeightSet:
     is_averaged = bool(_AVERAGED.search(name.lower()))
     if isinstance(value, SavedModule):
         return WeightSet(
@@ -223,7 +170,7 @@ def _as_set(name: str, value: Value, limits: Limits, only: set[str] | None = Non
         )  # fmt: skip
     if _is_pairs(value):
         return WeightSet(name, {key: info.with_key(key) for key, info in value}, is_averaged=is_averaged)
-    tensors = every_tensor(value, limits)
+    tensors = every_tensor(value)
     if only is not None:
         tensors = {key: info for key, info in tensors.items() if any(_is_under(key, place) for place in only)}
     metadata = value.attributes.get("_metadata", {}) if isinstance(value, AnnotatedDict) else {}
@@ -239,30 +186,6 @@ def _as_set(name: str, value: Value, limits: Limits, only: set[str] | None = Non
     )
 
 
-def _children(value: Value) -> list[tuple[str, Value]]:
-    """The named children of a container; of an object, its attributes and what was put into it."""
-    if isinstance(value, dict):
-        return [(_text(key), child) for key, child in value.items()]
-    if isinstance(value, (list, tuple)):
-        return [(str(index), child) for index, child in enumerate(value)]
-    if isinstance(value, SavedModule):
-        return [*value.state_dict.items(), *value.non_persistent.items()]
-    if isinstance(value, Opaque):
-        return list(_object_children(value))
-    return []
-
-
-def _object_children(value: Opaque) -> Iterator[tuple[str, Value]]:
-    if isinstance(value.state, dict):
-        yield from _children(value.state)
-    elif value.state is not None:
-        yield "state", value.state
-    yield from ((str(index), child) for index, child in enumerate(value.items))
-    yield from ((_text(key), child) for key, child in value.entries.items())
-    if value.args:
-        yield "args", value.args
-
-
 def _preference(weight_set: WeightSet, position: int) -> tuple[bool, int, int]:
     """Raw before averaged, the usual names first, then the order of the file."""
     rank = _usual_rank(weight_set.name)
@@ -270,7 +193,7 @@ def _preference(weight_set: WeightSet, position: int) -> tuple[bool, int, int]:
 
 
 def _usual_rank(name: str) -> int | None:
-    """How usual the name is, 0 the most; any of its words counts: there is `model.state_dict` and `state_dict.model`."""
+    """How usual the name is, 0 the most; any of its words counts (`model.state_dict`, `state_dict.model`)."""
     if name == "":
         return 0
     words = name.lower().split(".")
@@ -290,21 +213,3 @@ def _named(weight_set: WeightSet) -> str:
     kind = ", an average" if weight_set.is_averaged else ""
     name = weight_set.name or "(all of it)"
     return f"{name}   {len(weight_set.tensors):,} tensors, {weight_set.elements:,} elements{kind}"
-
-
-def _text(key: Value) -> str:
-    return key.decode("utf-8", "backslashreplace") if isinstance(key, bytes) else str(key)
-
-
-def _join(parent: str, name: str) -> str:
-    return f"{parent}.{name}" if parent else name
-
-
-def _free(key: str, taken: Mapping[str, object]) -> str:
-    """The key, or with a number behind it where two places of a file come out as the same dotted key."""
-    if key not in taken:
-        return key
-    number = 2
-    while f"{key}#{number}" in taken:
-        number += 1
-    return f"{key}#{number}"

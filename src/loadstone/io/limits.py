@@ -13,18 +13,18 @@ class Limits:
 
     Attributes:
         header_nbytes: bytes of one header or pickle held in memory (safetensors allows headers of 100 MB).
-        opcodes: instructions of one pickle; 60,000 optimizer tensors take 1.8 million.
+        opcodes: instructions of one pickle; 60,000 optimizer tensors take 1.8 million, and 8 million at most 1 GB.
         depth: nesting of containers; iterative everywhere, this bounds what people have to look at.
-        nodes: values visited when a tree is walked; an object that is shared counts each time it is reached.
+        nodes: values of a tree that is spelt out; what is shared counts at each of its places.
         nested_files: files inside files inside files.
         expanded_nbytes: bytes that compressed records other than tensors may expand to, in all.
         big_int_nbytes: bytes of one integer that are kept as an integer; longer ones stay bytes.
     """
 
     header_nbytes: int = 256 * 1024 * 1024
-    opcodes: int = 50_000_000
+    opcodes: int = 8_000_000
     depth: int = 1000
-    nodes: int = 20_000_000
+    nodes: int = 5_000_000
     nested_files: int = 8
     expanded_nbytes: int = 256 * 1024 * 1024
     big_int_nbytes: int = 1024
