@@ -89,6 +89,11 @@ class FileSource:
                 raise self._failed(0, self.size, error) from error
         return memoryview(self._mapping)[offset : offset + nbytes]
 
+    def current_size(self) -> int:
+        """Number of bytes the file has now; it may have been cut or have grown since it was opened."""
+        self._check(0, 0)
+        return os.fstat(self._descriptor).st_size
+
     def close(self) -> None:
         if self._descriptor >= 0:
             os.close(self._descriptor)
@@ -150,19 +155,19 @@ class SliceSource:
     def __init__(self, parent: ByteSource, offset: int, nbytes: int, name: str) -> None:
         if offset < 0 or nbytes < 0 or offset + nbytes > parent.size:
             raise _ends_early(parent.name, offset + nbytes, parent.size)
-        self._parent = parent
+        self.parent = parent
         self._offset = offset
         self.name = name
         self.size = nbytes
 
     def read(self, offset: int, nbytes: int) -> bytes:
-        return self._parent.read(self._place(offset, nbytes), nbytes)
+        return self.parent.read(self._place(offset, nbytes), nbytes)
 
     def read_into(self, offset: int, buffer: memoryview) -> None:
-        self._parent.read_into(self._place(offset, buffer.nbytes), buffer)
+        self.parent.read_into(self._place(offset, buffer.nbytes), buffer)
 
     def view(self, offset: int, nbytes: int) -> memoryview:
-        return self._parent.view(self._place(offset, nbytes), nbytes)
+        return self.parent.view(self._place(offset, nbytes), nbytes)
 
     def close(self) -> None:
         pass  # the parent belongs to whoever opened it
@@ -200,3 +205,13 @@ def missing_file(path: Path) -> MissingFileError:
     near = get_close_matches(path.name, siblings, n=3, cutoff=0.5)
     evidence = (("looked in", str(path.parent)),) + tuple(("near", name) for name in near)
     return MissingFileError(Diagnostic("file-not-found", f"there is no file `{path}`", evidence))
+
+
+def changed_size(source: ByteSource) -> int | None:
+    """The size now of a file that has another one than when it was opened; None where nothing changed."""
+    while isinstance(source, SliceSource):
+        source = source.parent
+    if not isinstance(source, FileSource):
+        return None
+    size = source.current_size()
+    return None if size == source.size else size

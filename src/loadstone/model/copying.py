@@ -1,0 +1,172 @@
+"""Move values into the memory of a model: straight from the file where that is possible, in pieces where not.
+
+    straight    same dtype, dense CPU memory on our side, contiguous in the file: `read_into` the parameter's memory.
+                Neighbouring small tensors are read together and moved from there (one system call for hundreds).
+    in pieces   casts, strided targets, GPUs: through a bounded buffer.
+    at hand     the values are in memory already: adapted, migrated, or from a state dict in memory.
+
+Reads are in the order of the file.  What may fail for any other reason than the disk was tried before.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from loadstone import as_torch
+from loadstone.dtypes import DTYPES
+from loadstone.io.sources import ByteSource
+from loadstone.model.pieces import Scratch, piece_nbytes, pieces_of
+from loadstone.tensors import TensorInfo
+
+SMALL_NBYTES = 64 * 1024  # below this a system call of its own costs more than moving the bytes once more
+TOGETHER_NBYTES = 1024 * 1024  # how much of a file is read at once for the sake of small tensors
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fill:
+    """One tensor to fill.
+
+    Attributes:
+        key: its key in the model, for messages.
+        target: the tensor whose memory is written.
+        info: where the values come from, unless they are at hand.
+        value: the values, where they are at hand; of the target's shape.
+    """
+
+    key: str
+    target: torch.Tensor
+    info: TensorInfo | None = None
+    value: torch.Tensor | None = None
+
+    @property
+    def is_straight(self) -> bool:
+        """The file's bytes are the target's bytes."""
+        return (
+            self.info is not None
+            and self.info.storage is not None
+            and self.info.is_contiguous
+            and not (self.info.is_conj or self.info.is_neg or self.info.quantization)
+            and str(self.target.dtype) == f"torch.{self.info.dtype}"
+            and is_plain_memory(self.target)
+        )
+
+
+def is_plain_memory(tensor: torch.Tensor) -> bool:
+    """Dense, contiguous CPU memory without lazy bits, that belongs to no tensor subclass with ideas of its own."""
+    return (
+        tensor.device.type == "cpu"
+        and tensor.layout == torch.strided
+        and tensor.is_contiguous()
+        and not (tensor.is_conj() or tensor.is_neg() or tensor.is_quantized)
+        and type(tensor).__torch_dispatch__ in (torch.Tensor.__torch_dispatch__, nn.Parameter.__torch_dispatch__)
+    )
+
+
+def scratch_for(fills: Iterable[Fill]) -> Scratch:
+    """A buffer large enough for all of them, taken before the first write."""
+    nbytes = TOGETHER_NBYTES
+    is_pinned = False
+    for fill in fills:
+        if fill.info is not None and not fill.is_straight:
+            nbytes = max(nbytes, piece_nbytes(fill.info))
+            is_pinned = is_pinned or fill.target.device.type == "cuda"
+    return Scratch(nbytes, is_pinned=is_pinned)
+
+
+def fill_all(fills: list[Fill], scratch: Scratch, started: Callable[[Fill], None]) -> None:
+    """Fill every target; `started` is told of each one before its memory changes."""
+    straight = sorted((fill for fill in fills if fill.is_straight), key=_place_in_file)
+    for run in _runs(straight):
+        _read(run, scratch, started)
+    # keep autograd's notice of changed memory right, as copy_ does by itself
+    torch.autograd.graph.increment_version([fill.target for fill in straight if not fill.target.is_inference()])
+    for fill in fills:
+        if not fill.is_straight:
+            started(fill)
+            _copy(fill, scratch)
+
+
+def write_values(target: torch.Tensor, values: torch.Tensor) -> None:
+    """`target.copy_(values)` for parameters and for tensors that were made in inference mode."""
+    with torch.inference_mode() if target.is_inference() else torch.no_grad():
+        target.copy_(values)
+
+
+def _copy(fill: Fill, scratch: Scratch) -> None:
+    if fill.value is not None:
+        write_values(fill.target, fill.value)
+        return
+    assert fill.info is not None  # a Fill has one or the other
+    for row, piece in pieces_of(fill.info, scratch):
+        if piece.shape == fill.target.shape:
+            write_values(fill.target, piece)
+        else:
+            with torch.inference_mode() if fill.target.is_inference() else torch.no_grad():
+                fill.target[row : row + piece.shape[0]].copy_(piece)
+
+
+def _place_in_file(fill: Fill) -> tuple[str, int]:
+    run = _run_of(fill)
+    return (run.source.name, run.start) if run is not None else ("", 0)
+
+
+@dataclass(slots=True)
+class _Run:
+    """Neighbours in a file that are read at once."""
+
+    source: ByteSource
+    start: int
+    stop: int
+    fills: list[Fill]
+    starts: list[int]
+
+
+def _run_of(fill: Fill) -> _Run | None:
+    """A run of this one tensor; None where its bytes do not lie in the file as they are."""
+    info = fill.info
+    if info is None or info.storage is None or not info.storage.is_raw:
+        return None
+    extent = info.storage.extents[0]
+    start = extent.offset + info.offset * DTYPES[info.dtype].bits // 8
+    return _Run(extent.source, start, start + info.nbytes, [fill], [start])
+
+
+def _runs(fills: Iterable[Fill]) -> Iterator[_Run | Fill]:
+    """Runs of small neighbours; what is large, or not stored as it is, alone."""
+    run: _Run | None = None
+    for fill in fills:
+        assert fill.info is not None  # straight
+        one = _run_of(fill) if fill.info.nbytes <= SMALL_NBYTES else None
+        if one is None:
+            yield fill
+        elif run is not None and one.source is run.source and one.stop - run.start <= TOGETHER_NBYTES:
+            run.stop = max(run.stop, one.stop)
+            run.fills.append(fill)
+            run.starts.append(one.start)
+        else:
+            if run is not None:
+                yield run
+            run = one
+    if run is not None:
+        yield run
+
+
+def _read(one: _Run | Fill, scratch: Scratch, started: Callable[[Fill], None]) -> None:
+    if isinstance(one, Fill):
+        assert one.info is not None  # straight
+        started(one)
+        if one.info.elements:
+            one.info.read_into(as_torch.memory_of(one.target))
+        return
+    memory, buffer = scratch.take(one.stop - one.start)
+    one.source.read_into(one.start, buffer)
+    address = memory.data_ptr() - one.start
+    for fill, start in zip(one.fills, one.starts, strict=True):
+        assert fill.info is not None  # straight
+        started(fill)
+        ctypes.memmove(fill.target.data_ptr(), address + start, fill.info.nbytes)

@@ -1,0 +1,223 @@
+"""The verbs `plan` and `load`: a source and a live module in, a Plan bound to both out."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeAlias, Unpack
+
+import torch
+from torch import nn
+
+from loadstone.checkpoint import Checkpoint, open_checkpoint
+from loadstone.errors import Diagnostic, RecipeError, worst_first
+from loadstone.matching.names import make_plan
+from loadstone.matching.options import Adapter, Rename
+from loadstone.matching.plan import Plan
+from loadstone.model.apply import Loading, apply
+from loadstone.model.memory import NAME, InMemory, from_memory, outside
+from loadstone.model.migration import migration_for
+from loadstone.model.options import Checked, Globs, PlanOptions, checked
+from loadstone.model.schema import extra_state_of, places_of, schema_of
+from loadstone.model.staging import Reader
+from loadstone.model.targets import left_on_meta, targets_of
+from loadstone.tensors import TensorInfo
+from loadstone.weights import WeightSet, choose
+
+Source: TypeAlias = str | os.PathLike[str] | Checkpoint | Mapping[str, object]
+
+
+def plan(
+    model: nn.Module,
+    source: Source,
+    *,
+    strict: bool = True,
+    rename: Mapping[str, str] | Rename | None = None,
+    only: Globs = (),
+    drop: Globs = (),
+    fresh: Globs = (),
+    adapt: Mapping[str, Adapter] | None = None,
+    match: str = "names",
+    weights: str | None = None,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | str | None = None,
+    assign: bool = False,
+    backup: bool = False,
+    recipe: str | os.PathLike[str] | None = None,
+) -> Plan:
+    """How `source` fits `model`, key by key, from headers alone; `plan.apply()` then loads it.
+
+    Args:
+        model: any module: on the CPU, on a GPU, on meta, wrapped by DataParallel, DDP or torch.compile.
+        source: a path, an open Checkpoint, or a state dict in memory (in other dicts or not).
+        strict: every key on both sides must be settled.  False: what fits is loaded, the rest is reported.
+        rename: {regex: replacement}, applied in order to the checkpoint's keys, or a callable from key to key.
+        only, drop: globs over checkpoint keys: which ones take part, which are left out on purpose.
+        fresh: globs over model keys that keep the values they have.
+        adapt: {glob: how} where shapes differ: "fresh", "slice", "pad", "cast", or (tensor, target_shape) -> tensor.
+        match: "names".
+        weights: which of the checkpoint's weight sets.
+        device, dtype: where parameters end up; the model's own where not given.  `dtype` is for floating point tensors.
+        assign: parameters become the file's tensors, as in torch; make optimizers afterwards.
+        backup: keep the old values until the load is through, so that not even a failing disk changes anything.
+        recipe: a TOML file with the same options; what is given here as well wins.
+
+    Raises:
+        FormatError, IntegrityError, UnsafeError, LimitError: the file cannot be read.
+        MatchError: the model has parameters without a shape (uninitialised-parameter).
+        RecipeError: an option has a wrong value.
+    """
+    given = PlanOptions(
+        strict=strict, rename=rename, only=only, drop=drop, fresh=fresh, adapt=adapt, match=match, weights=weights,
+        device=device, dtype=dtype, assign=assign, backup=backup, recipe=recipe,
+    )  # fmt: skip
+    return _bound(model, source, checked(given))[0]
+
+
+def load(model: nn.Module, source: Source, **options: Unpack[PlanOptions]) -> Plan:
+    """Fill `model` from `source`: all of it, or an error and the model as it was.
+
+    Takes what `plan` takes, and returns the plan that was applied.
+
+    Raises:
+        MatchError: a key is unsettled or a value cannot be used; carries `.plan`, and the model is as it was.
+        IntegrityError: the file is damaged; or the disk failed in the middle of the copy, and the message names every
+            parameter that has changed.
+        and what `plan` raises.
+    """
+    made, opened = _bound(model, source, checked(options))
+    try:
+        made.apply()
+    finally:
+        opened.close()
+    return made
+
+
+@dataclass(frozen=True, slots=True, weakref_slot=True)
+class _Opened:
+    """A source in the form that plans are made of.
+
+    Attributes:
+        weights: the set of weights that is used.
+        others: every other tensor of the source.
+        name: what messages call it.
+        notes: what is to be said about the source.
+        memory: the tensors and values of a state dict in memory.
+        checkpoint: the file, where it was opened here and is to be closed here.
+    """
+
+    weights: WeightSet
+    others: Mapping[str, TensorInfo]
+    name: str
+    notes: tuple[Diagnostic, ...] = ()
+    memory: InMemory | None = None
+    checkpoint: Checkpoint | None = None
+
+    def close(self) -> None:
+        """Close the file.  Tensors that are mapped from it stay valid."""
+        if self.checkpoint is not None:
+            self.checkpoint.close()
+
+
+def _open(source: Source, weights: str | None) -> _Opened:
+    if isinstance(source, Mapping):
+        memory = from_memory(source, weights)
+        return _Opened(memory.weights, memory.others, NAME, memory.notes, memory)
+    if isinstance(source, Checkpoint):
+        return _from_checkpoint(source, weights, is_owned=False)
+    if not isinstance(source, (str, os.PathLike)):
+        raise RecipeError(
+            Diagnostic(
+                "invalid-option",
+                f"the source is a {type(source).__name__}; it may be a path, a Checkpoint or a state dict",
+            )
+        )
+    checkpoint = open_checkpoint(source, weights=weights)
+    try:
+        return _from_checkpoint(checkpoint, None, is_owned=True)
+    except BaseException:
+        checkpoint.close()
+        raise
+
+
+def _from_checkpoint(checkpoint: Checkpoint, weights: str | None, *, is_owned: bool) -> _Opened:
+    chosen = checkpoint.chosen if weights is None else choose(checkpoint.sets, weights, checkpoint.name)[0]
+    return _Opened(
+        chosen,
+        outside(chosen, checkpoint.tensors),
+        checkpoint.name,
+        checkpoint.diagnostics,
+        checkpoint=checkpoint if is_owned else None,
+    )
+
+
+def _bound(model: nn.Module, source: Source, options: Checked) -> tuple[Plan, _Opened]:
+    """A plan that can be applied; a file that was opened for it stays open until the plan is gone."""
+    opened = _open(source, options.weights)
+    if opened.checkpoint is not None:
+        weakref.finalize(opened, opened.checkpoint.close)
+    try:
+        return _planned(model, opened, options), opened
+    except BaseException:
+        opened.close()
+        raise
+
+
+def _planned(model: nn.Module, opened: _Opened, options: Checked) -> Plan:
+    weights = opened.weights
+    takes_extra_state = extra_state_of(model)
+    sources = {key: info for key, info in weights.tensors.items() if key not in takes_extra_state}
+    memory = None if opened.memory is None else opened.memory.tensors
+    reader = Reader(weights.tensors, memory)
+    made = make_plan(
+        schema_of(model),
+        sources,
+        options.matching,
+        source_name=opened.name,
+        target_name=type(model).__name__,
+        weights=weights.name,
+        not_for_model=opened.others,
+        notes=(*opened.notes, *_lost_extra_state(takes_extra_state, opened)),
+        metadata=weights.metadata,
+        migrate=migration_for(model, weights.metadata, reader),
+    )
+    loading = Loading(
+        model,
+        memory,
+        _extra_state(takes_extra_state, opened, reader),
+        options.placement,
+        options.backup,
+        opened,
+    )
+    on_meta = left_on_meta(targets_of(places_of(model), made.actions))
+    known = {key for finding in made.diagnostics if finding.severity == "error" for key in finding.keys}
+    found = [finding for finding in on_meta if not known.issuperset(finding.keys)]
+    return replace(made, diagnostics=worst_first((*made.diagnostics, *found)), applier=partial(apply, loading=loading))
+
+
+def _extra_state(modules: Mapping[str, nn.Module], opened: _Opened, reader: Reader) -> dict[str, object]:
+    """Values for `set_extra_state`: whatever a state dict in memory holds, tensors from a file."""
+    if opened.memory is not None:
+        return {key: value for key, value in opened.memory.extra_state.items() if key in modules}
+    return {key: reader.read(key) for key in modules if key in opened.weights.tensors}
+
+
+def _lost_extra_state(modules: Mapping[str, nn.Module], opened: _Opened) -> tuple[Diagnostic, ...]:
+    """Extra state that a file holds in a form that is not read."""
+    if opened.memory is not None:
+        return ()
+    lost = tuple(key for key in modules if key in opened.weights.skipped)
+    if not lost:
+        return ()
+    return (
+        Diagnostic(
+            "not-extracted",
+            f"the extra state of {len(lost):,} modules is no tensor and is not loaded",
+            evidence=tuple((key, opened.weights.skipped[key]) for key in lost),
+            keys=lost,
+            level="warning",
+        ),
+    )

@@ -1,0 +1,155 @@
+"""The model's side of a plan: every tensor a live module would take from a state dict, as data.
+
+The keys are those that `load_state_dict` asks for: parameters and persistent buffers of every module in turn, which is
+what `state_dict()` gives wherever no hook changes it.  Walked once, so that time is linear in the number of modules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import torch
+from torch import nn
+
+from loadstone.dtypes import DTYPES
+from loadstone.errors import Diagnostic, FormatError, MatchError
+from loadstone.matching.schema import Schema, Slot
+
+EXTRA_STATE = "_extra_state"  # torch.nn.modules.module._EXTRA_STATE_KEY_SUFFIX
+Identity: TypeAlias = tuple[object, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Place:
+    """Where a tensor of a model stands: `module._parameters[name]` or `module._buffers[name]`."""
+
+    key: str
+    module: nn.Module
+    name: str
+    kind: Literal["parameter", "buffer"]
+    is_persistent: bool = True
+
+    @property
+    def tensor(self) -> torch.Tensor:
+        """The tensor that stands there now."""
+        tensors = self.module._parameters if self.kind == "parameter" else self.module._buffers
+        tensor = tensors[self.name]
+        assert tensor is not None  # places_of leaves empty ones out
+        return tensor
+
+    def put(self, tensor: torch.Tensor) -> None:
+        """Let another tensor stand there."""
+        if self.kind == "parameter":
+            self.module._parameters[self.name] = tensor  # type: ignore[assignment]  # always a Parameter
+        else:
+            self.module._buffers[self.name] = tensor
+
+
+def modules_of(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """(dotted path, module) in the order of `state_dict()`; a module that is shared stands at each of its paths."""
+    stack: list[tuple[str, nn.Module]] = [("", model)]
+    while stack:
+        path, module = stack.pop()
+        yield path, module
+        children = [(joined(path, name), child) for name, child in module._modules.items() if child is not None]
+        stack.extend(reversed(children))
+
+
+def places_of(model: nn.Module) -> list[Place]:
+    """Every tensor of the model, non-persistent buffers included, in the order of `state_dict()`."""
+    found: list[Place] = []
+    for path, module in modules_of(model):
+        for name, parameter in module._parameters.items():
+            if parameter is not None:
+                found.append(Place(joined(path, name), module, name, "parameter"))
+        for name, buffer in module._buffers.items():
+            if buffer is not None:
+                is_persistent = name not in module._non_persistent_buffers_set
+                found.append(Place(joined(path, name), module, name, "buffer", is_persistent))
+    return found
+
+
+def schema_of(model: nn.Module) -> Schema:
+    """What `model` wants, without its values.
+
+    Raises MatchError (uninitialised-parameter) for lazy modules that have seen no input, FormatError
+    (unsupported-feature) for sharded parameters and for dtypes without a name here.
+    """
+    slots: dict[str, Slot] = {}
+    non_persistent: dict[str, Slot] = {}
+    first: dict[Identity, str] = {}
+    for place in places_of(model):
+        tensor = place.tensor
+        _check_is_supported(place.key, tensor)
+        slot = Slot(
+            place.key,
+            dtype_name(tensor),
+            tuple(tensor.shape),
+            place.kind,
+            is_meta=tensor.is_meta,
+            is_persistent=place.is_persistent,
+        )
+        if place.is_persistent:
+            tied_to = first.setdefault(identity_of(tensor), place.key)
+            if tied_to != place.key:
+                slot = Slot(slot.key, slot.dtype, slot.shape, slot.kind, tied_to, slot.is_meta)
+            slots[place.key] = slot
+        else:
+            non_persistent[place.key] = slot
+    return Schema(
+        type(model).__name__,
+        slots,
+        non_persistent,
+        {path: type(module).__name__ for path, module in modules_of(model)},
+    )
+
+
+def extra_state_of(model: nn.Module) -> dict[str, nn.Module]:
+    """Modules that take extra state, by its key in the state dict."""
+    return {
+        joined(path, EXTRA_STATE): module
+        for path, module in modules_of(model)
+        if type(module).set_extra_state is not nn.Module.set_extra_state
+    }
+
+
+def identity_of(tensor: torch.Tensor) -> Identity:
+    """Equal for tensors that are the very same memory; on meta, which has none, for the same object."""
+    if tensor.is_meta or tensor.layout != torch.strided or tensor.numel() == 0 or not _has_memory(tensor):
+        return (id(tensor),)
+    return (tensor.device, tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride())
+
+
+def dtype_name(tensor: torch.Tensor) -> str:
+    """torch's word for its dtype; raises FormatError for one that files cannot hold."""
+    name = str(tensor.dtype).removeprefix("torch.")
+    if name not in DTYPES:
+        raise FormatError(Diagnostic("unsupported-feature", f"tensors of dtype {name} cannot be loaded"))
+    return name
+
+
+def joined(path: str, name: str) -> str:
+    """`name` under `path`."""
+    return f"{path}.{name}" if path else name
+
+
+def _has_memory(tensor: torch.Tensor) -> bool:
+    """False for tensor subclasses that hold other tensors instead of memory."""
+    return type(tensor) in (torch.Tensor, nn.Parameter) or not hasattr(tensor, "__tensor_flatten__")
+
+
+def _check_is_supported(key: str, tensor: torch.Tensor) -> None:
+    if torch.nn.parameter.is_lazy(tensor):
+        raise MatchError(
+            Diagnostic("uninitialised-parameter", f"`{key}` has no shape yet, its lazy module has seen no input")
+        )
+    kinds = {base.__name__ for base in type(tensor).__mro__}
+    if kinds & {"DTensor", "ShardedTensor", "FlatParameter"}:
+        raise FormatError(
+            Diagnostic(
+                "unsupported-feature",
+                f"`{key}` is sharded over several processes ({type(tensor).__name__}), which is not supported yet",
+            )
+        )
