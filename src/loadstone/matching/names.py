@@ -1,14 +1,36 @@
-"""Plan by names: which tensor of the file goes to which key of the model, and why."""
+"""Plan by names: which tensor of the file goes to which key of the model, and why.
+
+    selection   only, drop, rename
+    wrappers    prefixes of DataParallel, torch.compile and training frameworks
+    migration   what the model's own modules do to old keys
+    aliases     the other names that PyTorch itself has given to a tensor
+    settle      one line for each slot: shapes, dtypes, tied memory
+    findings    what has to be said, with the fixes
+
+Each is a function of plain data; nothing is guessed.  Linear in the number of keys, and the same to the byte whatever
+PYTHONHASHSEED is: no set is iterated into the result.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from loadstone.errors import Diagnostic, worst_first
-from loadstone.matching.migration import Migrate
+from loadstone.matching.aliases import may_be_absent, may_be_left_over, respell
+from loadstone.matching.candidates import Candidate, by_name
+from loadstone.matching.coverage import coverage
+from loadstone.matching.findings import Findings
+from loadstone.matching.fitting import Fitter
+from loadstone.matching.migration import Compute, Migrate, Read
+from loadstone.matching.nearmiss import near_misses
 from loadstone.matching.options import Options
 from loadstone.matching.plan import Action, Plan
-from loadstone.matching.schema import Schema
+from loadstone.matching.recipe import options_table
+from loadstone.matching.schema import Schema, Slot
+from loadstone.matching.selection import select, unused_option
+from loadstone.matching.settle import Computed, settle
+from loadstone.matching.wrappers import align
 from loadstone.tensors import TensorInfo
 
 _NONE: Mapping[str, TensorInfo] = {}
@@ -28,24 +50,140 @@ def make_plan(
     metadata: Mapping[str, Mapping[str, object]] = _NO_METADATA,
     migrate: Migrate | None = None,
 ) -> Plan:
-    """How `sources` fit `schema`; computed from headers, deterministic, linear in the number of keys."""
-    found = list(notes)
-    actions: list[Action] = []
-    for key, slot in schema.slots.items():
-        info = sources.get(key)
-        if info is None and slot.tied_to is not None:
-            actions.append(Action("tied", None, key, f"tied to `{slot.tied_to}`"))
-        elif info is None:
-            actions.append(Action("missing", None, key, "no source"))
-            found.append(Diagnostic("missing-key", f"no source for `{key}`", keys=(key,)))
-        elif info.shape != slot.shape:
-            actions.append(Action("mismatched", key, key, "same key"))
-            found.append(Diagnostic("shape-mismatch", f"`{key}` has two shapes", keys=(key,)))
+    """How `sources` fit `schema`, computed from headers alone.
+
+    Args:
+        schema: the model's side.
+        sources: the weight set, by the file's own keys.
+        options: what was decided about keys.
+        source_name, target_name, weights: what screens call the two sides and the weight set.
+        not_for_model: other tensors of the file (an optimizer's), which get a line and no finding.
+        notes: what was noticed about the checkpoint.
+        metadata: layer versions by module, as in `state_dict()._metadata`; `migrate` has its own access to them.
+        migrate: runs the model's own state dict hooks over the tensors, by model keys.
+
+    Raises RecipeError (invalid-option) for an option with a wrong value.
+    """
+    fitter = Fitter(options, schema.slots)
+    selection = select(sources, options)
+
+    def is_soft(slot: Slot) -> bool:
+        return slot.tied_to is not None or may_be_absent(slot) is not None or fitter.fresh_pattern(slot.key) is not None
+
+    alignment = align(selection.candidates, schema, is_soft)
+    migrated = _migrated(alignment.candidates, migrate)
+    candidates = respell(migrated.candidates, schema)
+    claims = by_name(candidates)
+    settled = settle(schema, claims, migrated.computed, fitter)
+
+    leftover: list[Action] = [*selection.dropped, *migrated.dropped]
+    unexpected: list[Candidate] = []
+    collisions: list[tuple[str, list[Candidate]]] = []
+    for name, members in claims.items():
+        if name in schema.slots:
+            continue
+        harmless = may_be_left_over(members[0], schema)
+        if harmless is not None:
+            leftover += [Action("dropped", one.key, None, *harmless) for one in members]
+        elif len(members) > 1:
+            collisions.append((name, members))
+            leftover += [
+                Action("ambiguous", one.key, None, one.how, f"goes to `{name}` like others") for one in members
+            ]
         else:
-            actions.append(Action("load", key, key, "same key"))
-    for key in sources:
-        if key not in schema.slots:
-            actions.append(Action("unexpected", key, None, "no such key in the model"))
-            found.append(Diagnostic("unexpected-key", f"the model has no `{key}`", keys=(key,)))
-    actions += [Action("dropped", key, None, "not for a model") for key in not_for_model]
-    return Plan(source_name, target_name, tuple(actions), worst_first(found), sources, schema, weights)
+            unexpected += members
+            leftover.append(_unexpected(members[0]))
+    leftover += settled.spare
+
+    findings = Findings(schema.slots, sources, strict=options.strict)
+    pairs = near_misses(settled.missing, unexpected)
+    found = [
+        *migrated.failed,
+        *coverage(schema, sources, settled.actions, alignment.fixes, strict=options.strict),
+        *findings.contested(settled),
+        *findings.collisions([[collision] for collision in collisions]),
+        *findings.tied(settled),
+        *findings.mismatched(settled),
+        *findings.missing(settled.missing, pairs, alignment.fixes),
+        *findings.unexpected(unexpected, pairs),
+        *findings.casts(settled),
+        *(unused_option(option, pattern, sources) for option, pattern in selection.unused),
+        *(unused_option(option, pattern, schema.slots) for option, pattern in fitter.unused),
+        *alignment.notes,
+        *migrated.notes,
+        *notes,
+    ]
+    order = {key: index for index, key in enumerate(sources)}
+    leftover.sort(key=lambda action: order[str(action.source)])
+    others = [Action("dropped", key, None, "not for a model") for key in not_for_model if key not in sources]
+    return Plan(
+        source_name,
+        target_name,
+        (*settled.actions.values(), *leftover, *others),
+        worst_first(found),
+        sources,
+        schema,
+        weights,
+        options_table(options),
+    )
+
+
+def _unexpected(candidate: Candidate) -> Action:
+    how = "no such key in the model"
+    if candidate.name != candidate.key:
+        how = f"no `{candidate.name}` in the model"
+    return Action("unexpected", candidate.key, None, how)
+
+
+@dataclass(slots=True)
+class _Migrated:
+    """Candidates after the model's own hooks, and what these did."""
+
+    candidates: list[Candidate]
+    computed: dict[str, Computed] = field(default_factory=dict)
+    dropped: list[Action] = field(default_factory=list)
+    notes: list[Diagnostic] = field(default_factory=list)
+    failed: tuple[Diagnostic, ...] = ()
+
+
+def _migrated(candidates: list[Candidate], migrate: Migrate | None) -> _Migrated:
+    """Let the model's own hooks rename, make and take away; keys that two candidates claim are kept out of it."""
+    if migrate is None:
+        return _Migrated(candidates)
+    claims = by_name(candidates)
+    single = {name: members[0] for name, members in claims.items() if len(members) == 1}
+    migration = migrate({name: candidate.info for name, candidate in single.items()})
+    now = {old: new for new, old in migration.moved.items()}
+    result = _Migrated([], failed=migration.failed)
+    moved = []
+    for candidate in candidates:
+        name = candidate.name
+        if name not in single:
+            result.candidates.append(candidate)
+        elif name in now:
+            moved.append(f"`{candidate.key}` is `{now[name]}`")
+            result.candidates.append(candidate.renamed(now[name], "renamed by the module's own hook"))
+        elif name in migration.removed and name not in migration.computed:
+            result.dropped.append(
+                Action("dropped", candidate.key, None, "the module's own hook", migration.removed[name])
+            )
+        else:
+            result.candidates.append(candidate)
+    keys = {name: candidate.key for name, candidate in single.items()}
+    for name, compute in migration.computed.items():
+        result.computed[name] = Computed(_over_checkpoint_keys(compute, keys), *migration.shapes[name])
+    if moved:
+        count = "1 key" if len(moved) == 1 else f"{len(moved):,} keys"
+        message = f"{count} renamed by the model's own hooks: {moved[0]}"
+        changed = tuple(now[name] for name in single if name in now)
+        result.notes.append(Diagnostic("old-name", message, keys=changed))
+    return result
+
+
+def _over_checkpoint_keys(compute: Compute, keys: Mapping[str, str]) -> Compute:
+    """The hook's function, reading by the keys of the checkpoint instead of the model's."""
+
+    def computed(read: Read) -> object:
+        return compute(lambda name: read(keys[name]))
+
+    return computed

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from loadstone.errors import Diagnostic, Fix, RecipeError
+from loadstone.keys import nearest
+
 Rename = Callable[[str], str]
-Adapter = str | Callable[..., Any]  # "fresh", "slice", "pad", "cast", or (tensor, target_shape) -> tensor
+ADAPTERS = ("fresh", "slice", "pad", "cast")
+Adapter = str | Callable[..., Any]  # one of ADAPTERS, or (tensor, target_shape) -> tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,3 +39,36 @@ class Options:
     match: Literal["names"] = "names"
     dtype: str | None = None
     assign: bool = False
+
+    def merged(self, recipe: Options) -> Options:
+        """These options on top of a recipe's: globs and rules are added to it, and win where both say something.
+
+        A callable `rename` takes the place of the recipe's.  `strict` holds only where neither says otherwise.
+        """
+        rename = self.rename
+        if isinstance(rename, Mapping) and isinstance(recipe.rename, Mapping):
+            rename = {**recipe.rename, **rename}
+        return replace(
+            self,
+            strict=self.strict and recipe.strict,
+            rename=recipe.rename if rename is None else rename,
+            only=(*recipe.only, *self.only),
+            drop=(*recipe.drop, *self.drop),
+            fresh=(*recipe.fresh, *self.fresh),
+            adapt={**self.adapt, **{glob: how for glob, how in recipe.adapt.items() if glob not in self.adapt}},
+        )
+
+
+def check_adapters(adapt: Mapping[str, Adapter]) -> None:
+    """Raises RecipeError (invalid-option) for an adapter that is neither a known word nor callable."""
+    for pattern, adapter in adapt.items():
+        if callable(adapter) or adapter in ADAPTERS:
+            continue
+        near = nearest(adapter, ADAPTERS, 1) if isinstance(adapter, str) else []
+        raise RecipeError(
+            Diagnostic(
+                "invalid-option",
+                f"`adapt` for `{pattern}` is {adapter!r:.80}, it takes {', '.join(ADAPTERS)} or a callable",
+                fixes=tuple(Fix("did you mean", name) for name in near),
+            )
+        )

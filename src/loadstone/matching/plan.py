@@ -11,7 +11,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from loadstone.errors import Diagnostic
+from loadstone.errors import Diagnostic, MatchError
+from loadstone.matching.coverage import filled
+from loadstone.matching.recipe import write_recipe
 from loadstone.matching.schema import Schema
 from loadstone.tensors import TensorInfo
 
@@ -33,16 +35,20 @@ class Op:
     """One change on the way from file to model.
 
     Attributes:
-        name: "cast", "slice", "pad", "call" (an adapter given by the caller), "migrate" (a module's own hook).
+        name: "cast", "slice", "pad", "call" (an adapter given by the caller), "migrate" (a module's own hook),
+            "compare" (of a tied key: nothing is written, the values must equal those of `other`).
         text: in words and numbers, "float32 → float16, rounds".
         is_checked: values must be read before the first write, because the cast could break them.
-        function: the callable of "call" and "migrate".
+        function: the callable of "call", (tensor, target_shape) -> tensor, and of "migrate", (read) -> tensor, where
+            read takes keys of the checkpoint.
+        other: the checkpoint key that "compare" compares with.
     """
 
     name: str
     text: str
     is_checked: bool = False
     function: Callable[..., object] | None = None
+    other: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +130,59 @@ class Plan:
     @property
     def ambiguous_keys(self) -> list[str]:
         """Model keys with more than one source."""
-        return list(dict.fromkeys(str(action.target) for action in self.actions if action.status == "ambiguous"))
+        targets = (action.target for action in self.actions if action.status == "ambiguous")
+        return list(dict.fromkeys(target for target in targets if target is not None))
+
+    @property
+    def loaded(self) -> list[Action]:
+        """The lines that move values into the model."""
+        return [action for action in self.actions if action.status == "load"]
+
+    @property
+    def loaded_elements(self) -> int:
+        """Elements of the model that get values."""
+        return sum(self.schema.slots[str(action.target)].elements for action in self.loaded)
+
+    @property
+    def loaded_nbytes(self) -> int:
+        """Bytes of the checkpoint that are read for it; what is shared counts once for each key that reads it."""
+        return sum(self.sources[action.source].nbytes for action in self.loaded if action.source is not None)
+
+    @property
+    def coverage(self) -> float:
+        """Share of the model's parameters, by elements, that get values; what is kept on purpose is left out."""
+        by_target = {action.target: action for action in self.actions if action.target is not None}
+        got, wanted = filled(self.schema, by_target)
+        return got / wanted if wanted else 1.0
+
+    @property
+    def groups(self) -> dict[tuple[Status, str], list[Action]]:
+        """The lines by status and by how, both in the order they first come."""
+        groups: dict[tuple[Status, str], list[Action]] = {}
+        for action in self.actions:
+            groups.setdefault((action.status, action.how), []).append(action)
+        return groups
+
+    def apply(self) -> None:
+        """Load: every value into the model, or an error and the model as it was.
+
+        Raises MatchError, with this plan, where a key is unsettled or the plan belongs to no live model; and what
+        reading the file and looking at its values can raise.
+        """
+        if not self.ok:
+            errors = [diagnostic for diagnostic in self.diagnostics if diagnostic.severity == "error"]
+            codes = ", ".join(dict.fromkeys(diagnostic.code for diagnostic in errors))
+            raise MatchError(
+                *errors, summary=f"{self.source_name} does not fit {self.target_name} ({codes})", plan=self
+            )
+        if self.applier is None:
+            name = self.target_name
+            raise MatchError(Diagnostic("stale-plan", f"this plan was made for {name} without a live model"), plan=self)
+        self.applier(self)
+
+    def recipe(self) -> str:
+        """The options of this plan as TOML, for `recipe=`.  Raises RecipeError where one of them is a callable."""
+        return write_recipe(self.recipe_options)
 
     def to_json(self) -> str:
         """The whole plan as one JSON object, the same text for the same inputs."""
@@ -150,3 +208,8 @@ class Plan:
         unsettled = sum(action.status in UNSETTLED for action in self.actions)
         settled = len(self.actions) - unsettled
         return f"<Plan {self.source_name} into {self.target_name}: {settled} settled, {unsettled} undecided>"
+
+    def __str__(self) -> str:
+        from loadstone.screens.plan import render_plan  # rich is loaded only where a screen is drawn
+
+        return render_plan(self)
