@@ -77,7 +77,8 @@ def markers() -> list[Path]:
 def test_readable_file_gives_its_tensors_to_the_bit(case: dict[str, Any], corpus: Path) -> None:
     with ls.open(corpus / case["file"]) as checkpoint:
         tensors = checkpoint.tensors
-        assert [one for one in checkpoint.diagnostics if one.severity == "error"] == []
+        if case.get("scan") in ("clean", "unknown-classes"):
+            assert [one for one in checkpoint.diagnostics if one.severity == "error"] == []
         if "expected" in case:
             wanted = json.loads((corpus / case["expected"]).read_text())
             for expected in wanted:

@@ -7,7 +7,9 @@ free of torch until the moment a tensor is asked for.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -38,6 +40,14 @@ def dtype_of(name: str) -> torch.dtype:
     if dtype is None:
         raise FormatError(Diagnostic("unsupported-feature", f"this version of torch has no dtype {name}"))
     return dtype  # type: ignore[no-any-return]
+
+
+@contextmanager
+def _without_beta_warnings() -> Iterator[None]:
+    """torch warns once that sparse, quantised and complex-half tensors are in beta; that is the file's choice."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        yield
 
 
 def allocate(nbytes: int) -> tuple[torch.Tensor, memoryview]:
@@ -73,8 +83,8 @@ def strided(
 ) -> torch.Tensor:
     """A view of uint8 memory as a tensor of this dtype, shape and stride (in elements); lazy bits are resolved."""
     torch = import_torch()
-    flat = torch.empty(0, dtype=dtype_of(dtype)).set_(memory.untyped_storage(), 0, (0,), (1,))
-    tensor = flat.set_(memory.untyped_storage(), 0, shape, stride)
+    with _without_beta_warnings():
+        tensor = torch.empty(0, dtype=dtype_of(dtype)).set_(memory.untyped_storage(), 0, shape, stride)
     if is_conj:
         tensor = torch.conj(tensor).resolve_conj()
     if is_neg:
@@ -103,14 +113,15 @@ def sparse(
     torch = import_torch()
     values = parts["values"]
     try:
-        if layout == "sparse_coo":
-            return torch.sparse_coo_tensor(  # type: ignore[no-any-return]
-                parts["indices"], values, shape, check_invariants=True, is_coalesced=is_coalesced
+        with _without_beta_warnings():
+            if layout == "sparse_coo":
+                return torch.sparse_coo_tensor(  # type: ignore[no-any-return]
+                    parts["indices"], values, shape, check_invariants=True, is_coalesced=is_coalesced
+                )
+            first, second = (tensor for name, tensor in parts.items() if name != "values")
+            return torch.sparse_compressed_tensor(  # type: ignore[no-any-return]
+                first, second, values, shape, layout=getattr(torch, layout), check_invariants=True
             )
-        first, second = (tensor for name, tensor in parts.items() if name != "values")
-        return torch.sparse_compressed_tensor(  # type: ignore[no-any-return]
-            first, second, values, shape, layout=getattr(torch, layout), check_invariants=True
-        )
     except RuntimeError as error:
         message = str(error).splitlines()[0]
         raise FormatError(
@@ -145,12 +156,13 @@ def quantized(
 ) -> torch.Tensor:
     """A quantised tensor over uint8 memory, per tensor or (with tensors and `axis`) per channel."""
     torch = import_torch()
-    if axis is None:
-        tensor = torch._empty_affine_quantized(shape, scale=scale, zero_point=zero_point, dtype=dtype_of(dtype))
-    else:
-        tensor = torch._empty_per_channel_affine_quantized(
-            shape, scales=scale, zero_points=zero_point, axis=axis, dtype=dtype_of(dtype)
-        )
+    with _without_beta_warnings():
+        if axis is None:
+            tensor = torch._empty_affine_quantized(shape, scale=scale, zero_point=zero_point, dtype=dtype_of(dtype))
+        else:
+            tensor = torch._empty_per_channel_affine_quantized(
+                shape, scales=scale, zero_points=zero_point, axis=axis, dtype=dtype_of(dtype)
+            )
     return tensor.set_(memory.untyped_storage(), 0, shape, stride)  # type: ignore[no-any-return]
 
 
