@@ -6,6 +6,7 @@ checked as it runs, and the exit status is 1 if anything is off.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import shutil
@@ -62,18 +63,17 @@ torch.save(sorter, sys.argv[2])
 def main() -> int:
     """Run all steps; 0 if everything was as said."""
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="loadstone-demo-") as name:
-        folder = Path(name)
-        sys.path.insert(0, name)  # for `import models`
-        (folder / "models.py").write_text(MODELS)
+    with tempfile.TemporaryDirectory(prefix="loadstone-demo-") as folder, contextlib.chdir(folder):
+        sys.path.insert(0, folder)  # for `import models`
+        Path("models.py").write_text(MODELS)
         try:
-            weights = shipped_weights(folder)
-            inspect_without_torch(folder)
-            logits = plan_load_classify(folder, weights)
-            from_data_parallel(folder, weights, logits)
-            new_head_and_layer(folder, weights)
-            wrong_size_head(weights)
-            class_that_is_gone(folder, weights, logits)
+            copy_shipped_weights()
+            inspect_without_torch()
+            logits = plan_load_classify()
+            from_data_parallel(logits)
+            new_head_and_layer()
+            wrong_size_head()
+            class_that_is_gone(logits)
         except OffError as off:
             print(f"\noff: {off}", file=sys.stderr)
             return 1
@@ -81,28 +81,27 @@ def main() -> int:
     return 0
 
 
-def shipped_weights(folder: Path) -> Path:
-    """The weights file, copied into the folder under its own name, so that screens show a short path."""
+def copy_shipped_weights() -> None:
+    """The weights file of the package, copied here, so that screens show a short path."""
     spec = importlib.util.find_spec(WEIGHTS_PACKAGE)  # finds the package without running it
     if spec is None or not spec.submodule_search_locations:
         raise OffError(f"the package {WEIGHTS_PACKAGE} is not installed")
-    source = Path(spec.submodule_search_locations[0]) / "weights" / WEIGHTS_FILE
-    return Path(shutil.copy(source, folder))
+    shutil.copy(Path(spec.submodule_search_locations[0]) / "weights" / WEIGHTS_FILE, ".")
 
 
-def inspect_without_torch(folder: Path) -> None:
+def inspect_without_torch() -> None:
     title("1. Look inside a file, without torch")
-    screen = command(f"inspect {WEIGHTS_FILE}", folder=folder, without_torch=True)
+    screen = command(f"inspect {WEIGHTS_FILE}", without_torch=True)
     check("314 tensors" in screen, "all of it is seen: 314 tensors, and importing torch was blocked in that process")
 
 
-def plan_load_classify(folder: Path, weights: Path) -> torch.Tensor:
+def plan_load_classify() -> torch.Tensor:
     title("2. See how it fits a model, load it, use it")
-    screen = command(f"plan {WEIGHTS_FILE} --into torchvision.models:mobilenet_v2", folder=folder)
+    screen = command(f"plan {WEIGHTS_FILE} --into torchvision.models:mobilenet_v2")
     check("314 of 314" in screen, "every tensor of the model has a source")
 
-    console = Console(ls=ls, mobilenet_v2=mobilenet_v2, weights=weights)
-    console.run("model = mobilenet_v2()\nplan = ls.load(model, weights)")
+    console = Console(ls=ls, mobilenet_v2=mobilenet_v2)
+    console.run("model = mobilenet_v2()", 'plan = ls.load(model, "mobilenet_v2-b0353104.pth")')
     logits = classify(console.names["model"])
     print()
     for (photo, label, probability), expected in zip(photos.answers(logits), photos.PHOTOS.values(), strict=True):
@@ -110,23 +109,23 @@ def plan_load_classify(folder: Path, weights: Path) -> torch.Tensor:
     return logits
 
 
-def from_data_parallel(folder: Path, weights: Path, logits: torch.Tensor) -> None:
+def from_data_parallel(logits: torch.Tensor) -> None:
     title("3. The same weights, saved from DataParallel after a profiler had counted")
     trained = mobilenet_v2()
-    trained.load_state_dict(torch.load(weights))
+    trained.load_state_dict(torch.load(WEIGHTS_FILE))
     for module in trained.modules():
         if list(module.children()):  # thop takes its counters off the leaves again and leaves these behind
             module.register_buffer("total_ops", torch.zeros(1, dtype=torch.float64))
             module.register_buffer("total_params", torch.zeros(1, dtype=torch.float64))
     state = nn.DataParallel(trained).state_dict()
-    torch.save(state, folder / "trained.pth")
+    torch.save(state, "trained.pth")
     say("""All keys of `trained.pth` stand under `module.`, and 144 of them are the profiler's float64 counters,
         `total_ops` and `total_params`. The model has 314.""")
     check(len(state) == 458, "the file has 458 keys")
 
-    command("plan trained.pth --into torchvision.models:mobilenet_v2", folder=folder)
-    console = Console(ls=ls, mobilenet_v2=mobilenet_v2, trained=folder / "trained.pth")
-    console.run("model = mobilenet_v2()\nplan = ls.load(model, trained)")
+    command("plan trained.pth --into torchvision.models:mobilenet_v2")
+    console = Console(ls=ls, mobilenet_v2=mobilenet_v2)
+    console.run("model = mobilenet_v2()", 'plan = ls.load(model, "trained.pth")')
     print()
     plan = console.names["plan"]
     check(
@@ -135,41 +134,44 @@ def from_data_parallel(folder: Path, weights: Path, logits: torch.Tensor) -> Non
     check(torch.equal(classify(console.names["model"]), logits), "the same logits, to the bit")
 
 
-def new_head_and_layer(folder: Path, weights: Path) -> None:
+def new_head_and_layer() -> None:
     title("4. A new head for ten classes, and a layer that the file does not know")
     say("`models.ten_classes` is MobileNetV2 with its last layer replaced and one more behind it. The plan asks.")
-    screen = command(f"plan {WEIGHTS_FILE} --into models:ten_classes", folder=folder, status=1)
+    screen = command(f"plan {WEIGHTS_FILE} --into models:ten_classes", status=1)
     print()
     for question in ("shape-mismatch", "missing-key", "classifier.1.weight", "classifier.2.weight"):
         check(question in screen, f"the screen names {question}")
 
     import models  # type: ignore[import-not-found]  # the file written above
 
-    console = Console(ls=ls, ten_classes=models.ten_classes, weights=weights)
+    console = Console(ls=ls, ten_classes=models.ten_classes)
     console.run("model = ten_classes()")
     model = console.names["model"]
     before = digests(model)
-    console.run('plan = ls.load(model, weights, fresh=["classifier.1", "classifier.2"])\nprint(plan)')
+    console.run(
+        'plan = ls.load(model, "mobilenet_v2-b0353104.pth", fresh=["classifier.1", "classifier.2"])',
+        "print(plan)",
+    )
     print()
-    after, file = digests(model), {key: digest(tensor) for key, tensor in torch.load(weights).items()}
+    after, file = digests(model), {key: digest(tensor) for key, tensor in torch.load(WEIGHTS_FILE).items()}
     fresh = {key for key in after if key.startswith(("classifier.1.", "classifier.2."))}
     check(all(after[key] == file[key] for key in after.keys() - fresh), "312 tensors have the values of the file")
     check(len(after) - len(fresh) == 312 and len(fresh) == 4, "4 tensors were kept fresh")
     check(all(after[key] == before[key] for key in fresh), "and those 4 are bit for bit what they were")
 
 
-def wrong_size_head(weights: Path) -> None:
+def wrong_size_head() -> None:
     title("5. A head of the wrong size is refused, and the model is as it was")
-    console = Console(ls=ls, mobilenet_v2=mobilenet_v2, weights=weights)
+    console = Console(ls=ls, mobilenet_v2=mobilenet_v2)
     console.run("model = mobilenet_v2(num_classes=10)")
     model = console.names["model"]
     before = digests(model)
-    refusal = console.refused("ls.load(model, weights)", ls.MatchError)
+    refusal = console.refused('ls.load(model, "mobilenet_v2-b0353104.pth")', ls.MatchError)
     print()
     check("shape-mismatch" in str(refusal), "the error says what does not fit")
     check(digests(model) == before, "the model is bit for bit what it was")
     try:
-        model.load_state_dict(torch.load(weights))
+        model.load_state_dict(torch.load(WEIGHTS_FILE))
     except RuntimeError:
         changed = sum(before[key] != value for key, value in digests(model).items())
         check(changed > 0, f"load_state_dict refuses too, and by then has overwritten {changed} of the 314 tensors")
@@ -177,15 +179,15 @@ def wrong_size_head(weights: Path) -> None:
         raise OffError("load_state_dict was expected to refuse")
 
 
-def class_that_is_gone(folder: Path, weights: Path, logits: torch.Tensor) -> None:
+def class_that_is_gone(logits: torch.Tensor) -> None:
     title("6. A whole model, pickled, and its class no longer exists")
-    subprocess.run([sys.executable, "-c", OLD_PROJECT, str(weights), str(folder / "sorter.pt")], check=True)
-    console = Console(ls=ls, torch=torch, mobilenet_v2=mobilenet_v2, sorter=folder / "sorter.pt")
-    console.refused("torch.load(sorter, weights_only=False)", ModuleNotFoundError)
+    subprocess.run([sys.executable, "-c", OLD_PROJECT, WEIGHTS_FILE, "sorter.pt"], check=True)
+    console = Console(ls=ls, torch=torch, mobilenet_v2=mobilenet_v2)
+    console.refused('torch.load("sorter.pt", weights_only=False)', ModuleNotFoundError)
     say("Loadstone needs no class: it imports nothing and reads the tensors and the module tree out of the pickle.")
-    screen = command("inspect sorter.pt", folder=folder, without_torch=True)
+    screen = command("inspect sorter.pt", without_torch=True)
     check("PhotoSorter" in screen, "the screen names the class")
-    console.run("model = mobilenet_v2()\nplan = ls.load(model, sorter)")
+    console.run("model = mobilenet_v2()", 'plan = ls.load(model, "sorter.pt")')
     print()
     check(torch.equal(classify(console.names["model"]), logits), "the same logits, to the bit")
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import textwrap
 import traceback
-from pathlib import Path
 from typing import Any
 
 WITHOUT_TORCH = """
@@ -15,6 +15,9 @@ sys.modules["torch"] = None  # an import of torch is an error from here on
 from loadstone.cli import main
 sys.exit(main(sys.argv[1:]))
 """
+
+
+WIDTH = 100
 
 
 class OffError(Exception):
@@ -28,25 +31,26 @@ def title(text: str) -> None:
 
 def say(text: str) -> None:
     """A sentence for the reader."""
-    print(f"\n{textwrap.fill(textwrap.dedent(text).strip(), 100)}", flush=True)
+    print(f"\n{textwrap.fill(' '.join(text.split()), WIDTH)}", flush=True)
 
 
 def check(holds: bool, claim: str) -> None:
     """Print the claim if it holds, stop the demo if it does not."""
     if not holds:
         raise OffError(claim)
-    print(f"  ✓ {claim}", flush=True)
+    print(f"✓ {claim}", flush=True)
 
 
-def command(arguments: str, *, folder: Path, status: int = 0, without_torch: bool = False) -> str:
-    """Show `loadstone ARGUMENTS`, run it in `folder`, show and return what it prints; the exit status must be right."""
+def command(arguments: str, *, status: int = 0, without_torch: bool = False) -> str:
+    """Show `loadstone ARGUMENTS`, run it, show and return what it prints; the exit status must be right."""
     print(f"\n$ loadstone {arguments}\n", flush=True)
     start = ["-c", WITHOUT_TORCH] if without_torch else ["-m", "loadstone"]
     done = subprocess.run(
         [sys.executable, *start, *arguments.split()],
-        cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env={**os.environ, "COLUMNS": str(WIDTH)},
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
-    print(textwrap.indent(done.stdout.strip("\n"), "  ", lambda line: bool(line.strip())), flush=True)
+    print(done.stdout.strip("\n"), flush=True)
     if done.returncode != status:
         raise OffError(f"`loadstone {arguments}` ended with exit status {done.returncode} instead of {status}")
     return done.stdout
@@ -58,24 +62,21 @@ class Console:
     def __init__(self, **names: Any) -> None:
         self.names: dict[str, Any] = dict(names)
 
-    def run(self, source: str) -> None:
-        """Show and run some statements."""
-        source = self._show(source)
-        exec(compile(source, "<demo>", "exec"), self.names)
+    def run(self, *lines: str) -> None:
+        """Show and run some lines."""
+        self._show(lines)
+        exec(compile("\n".join(lines), "<demo>", "exec"), self.names)
 
-    def refused(self, source: str, error: type[BaseException]) -> BaseException:
-        """Show and run statements that must raise `error`; shows it as Python would, and returns it."""
-        source = self._show(source)
+    def refused(self, line: str, error: type[BaseException]) -> BaseException:
+        """Show and run a line that must raise `error`; shows it as Python would, and returns it."""
+        self._show((line,))
         try:
-            exec(compile(source, "<demo>", "exec"), self.names)
+            exec(compile(line, "<demo>", "exec"), self.names)
         except error as raised:
-            text = "".join(traceback.format_exception_only(raised)).rstrip()
-            print("\n" + textwrap.indent(text, "  ", lambda line: bool(line.strip())), flush=True)
+            print("".join(traceback.format_exception_only(raised)).rstrip(), flush=True)
             return raised
-        raise OffError(f"`{source}` was not refused")
+        raise OffError(f"`{line}` was not refused")
 
     @staticmethod
-    def _show(source: str) -> str:
-        source = textwrap.dedent(source).strip()
-        print("\n" + textwrap.indent(source, ">>> "), flush=True)
-        return source
+    def _show(lines: tuple[str, ...]) -> None:
+        print("", *(f">>> {line}" for line in lines), sep="\n", flush=True)

@@ -24,7 +24,7 @@ LONGEST = 400  # lines; a file that is longer gives its reason here
 LONGER: dict[str, str] = {}
 DRAWERS = {"utils", "util", "helpers", "common", "misc"}
 MAY_IMPORT = {  # package: the only places that may import it, also inside a function
-    "torch": ("as_torch.py", "model/"),
+    "torch": ("as_torch.py", "model/", "cli/target.py"),  # the command line builds a model on meta
     "torchvision": (),
     "safetensors": ("model/",),
     "importlib": ("__init__.py", "formats/", "cli/"),  # names from a literal, or typed by a person
@@ -70,14 +70,14 @@ def lines(name: str) -> int:
     return len(FILES[name].splitlines())
 
 
-def test_a_module_imports_only_from_lower_floors(monkeypatch, capsys):
+def test_imports_go_downward_and_never_in_a_circle(monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     assert lint_imports(no_cache=True) == 0, capsys.readouterr().out
 
 
 def test_every_module_stands_on_a_floor():
-    (contract,) = PROJECT["tool"]["importlinter"]["contracts"]
-    floors = {name.strip().removeprefix("loadstone.") for layer in contract["layers"] for name in layer.split("|")}
+    layers = PROJECT["tool"]["importlinter"]["contracts"][0]["layers"]
+    floors = {name.strip().removeprefix("loadstone.") for layer in layers for name in layer.split("|")}
     assert {name.split("/")[0].removesuffix(".py") for name in FILES} - {"__init__"} <= floors
 
 
