@@ -6,8 +6,10 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from loadstone.errors import Diagnostic, Fix
-from loadstone.keys import Folded, fold, fold_groups, parent
-from loadstone.matching.candidates import Candidate, shape_text, tensor_text
+from loadstone.keys import fold, parent
+from loadstone.matching.aliases import may_be_absent
+from loadstone.matching.candidates import Candidate, counter_origin, shape_text, tensor_text
+from loadstone.matching.grouping import Owners, named
 from loadstone.matching.nearmiss import NearMiss
 from loadstone.matching.schema import Slot
 from loadstone.matching.settle import Settled
@@ -16,7 +18,6 @@ from loadstone.tensors import TensorInfo
 
 _MOST_DIAGNOSTICS = 20  # of one code; the last one gathers the rest
 _MOST_ROWS = 4
-_LONGEST_TEXT = 160
 
 
 class Findings:
@@ -31,8 +32,8 @@ class Findings:
         self.slots = slots
         self.sources = sources
         self.strict = strict
-        self._model = _Owners(slots)
-        self._checkpoint = _Owners(sources)
+        self._model = Owners(key for key, slot in slots.items() if may_be_absent(slot) is None)
+        self._checkpoint = Owners(key for key, info in sources.items() if counter_origin(key, info) is None)
 
     def unsettled(
         self, code: str, message: str, evidence: Sequence[tuple[str, str]], fixes: Sequence[Fix], keys: Sequence[str]
@@ -45,7 +46,7 @@ class Findings:
         """Slots without a source: those with a near miss first, then the rest by pattern."""
         fixes = prefixes
         for pair in pairs:
-            names, there = _named(pair.keys), _named(pair.keys.values())
+            names, there = named(pair.keys), named(pair.keys.values())
             yield self.unsettled(
                 "missing-key",
                 f"no source for {names}; did you mean {there}",
@@ -55,13 +56,13 @@ class Findings:
             )
             fixes = ()
         paired = {key for pair in pairs for key in pair.keys}
-        for label, keys in _capped([slot.key for slot in missing if slot.key not in paired]):
+        for group in self._model.groups([slot.key for slot in missing if slot.key not in paired]):
             yield self.unsettled(
                 "missing-key",
-                f"no source for {label}",
-                [("model", tensor_text(key, self.slots[key])) for key in keys[:_MOST_ROWS]],
-                (*fixes, Fix("keep the fresh values on purpose", f"fresh={self._model.paste(keys)}")),
-                keys,
+                f"no source for {group.label}",
+                [("model", tensor_text(key, self.slots[key])) for key in group.keys[:_MOST_ROWS]],
+                (*fixes, Fix("keep the fresh values on purpose", f"fresh={self._model.paste(group.keys)}")),
+                group.keys,
             )
             fixes = ()
 
@@ -71,19 +72,19 @@ class Findings:
             keys = tuple(pair.keys.values())
             yield self.unsettled(
                 "unexpected-key",
-                f"the model has no {_named(keys)}; did you mean {_named(pair.keys)}",
+                f"the model has no {named(keys)}; did you mean {named(pair.keys)}",
                 [],
                 (_rename(pair), Fix("or leave it out", f"drop={self._checkpoint.paste(keys)}")),
                 keys,
             )
         paired = {key for pair in pairs for key in pair.keys.values()}
-        for label, keys in _capped([one.key for one in unexpected if one.key not in paired]):
+        for group in self._checkpoint.groups([one.key for one in unexpected if one.key not in paired]):
             yield self.unsettled(
                 "unexpected-key",
-                f"the model has no {label}",
-                [("checkpoint", tensor_text(key, self.sources[key])) for key in keys[:_MOST_ROWS]],
-                (Fix("leave it out on purpose", f"drop={self._checkpoint.paste(keys)}"),),
-                keys,
+                f"the model has no {group.label}",
+                [("checkpoint", tensor_text(key, self.sources[key])) for key in group.keys[:_MOST_ROWS]],
+                (Fix("leave it out on purpose", f"drop={self._checkpoint.paste(group.keys)}"),),
+                group.keys,
             )
 
     def mismatched(self, settled: Settled) -> Iterator[Diagnostic]:
@@ -139,7 +140,7 @@ class Findings:
             fixes = []
             for index, column in enumerate(columns):
                 others = [key for other in (*columns[:index], *columns[index + 1 :]) for key in other]
-                does = f"use {_named(column)}"
+                does = f"use {named(column)}"
                 fixes.append(Fix(does, f"drop={self._checkpoint.paste(others)}", "unsafe"))
             yield self.unsettled(
                 "ambiguous-match",
@@ -179,10 +180,10 @@ class Findings:
                 broken.setdefault(fit.why, []).append((slot, candidate))
         for why, members in broken.items():
             keys = tuple(slot.key for slot, _ in members)
-            pairs = ", ".join(f'"{name}": "cast"' for name in _short(fold(keys)))
+            pairs = ", ".join(f'"{name}": "cast"' for name in fold(keys)[:_MOST_ROWS])
             yield Diagnostic(
                 "dtype-breaks-values",
-                f"{why}: {_named(keys)}",
+                f"{why}: {named(keys)}",
                 tuple(self._rows((slot.key, candidate.key) for slot, candidate in members)),
                 (Fix("cast it all the same", f"adapt={{{pairs}}}", "unsafe"),),
                 keys,
@@ -195,7 +196,7 @@ class Findings:
             yield Diagnostic(
                 "dtype-mismatch",
                 f"{count:,} tensor{'' if count == 1 else 's'} lose precision: the model's dtype holds less",
-                tuple((text, f"{len(keys):,} × {_named(keys)}") for text, keys in rounding.items()),
+                tuple((text, f"{len(keys):,} × {named(keys)}") for text, keys in rounding.items()),
                 keys=tuple(key for keys in rounding.values() for key in keys),
             )
 
@@ -210,40 +211,6 @@ class Findings:
         return tuple(rows)
 
 
-class _Owners:
-    """Says for a set of keys what to paste: the modules that own them where those own nothing else."""
-
-    def __init__(self, keys: Iterable[str]) -> None:
-        self._keys = keys
-        self._below: dict[str, int] | None = None
-
-    def paste(self, keys: Iterable[str]) -> str:
-        """The globs of `globs` as a Python list."""
-        return "[" + ", ".join(f'"{name}"' for name in self.globs(keys)) + "]"
-
-    def globs(self, keys: Iterable[str]) -> list[str]:
-        """Globs that match exactly these keys, as few as there are."""
-        keys = list(keys)
-        below = self._counted()
-        modules: dict[str, int] = {}
-        for key in keys:
-            modules[parent(key)] = modules.get(parent(key), 0) + 1
-        names = [module for module, count in modules.items() if module and below.get(module) == count]
-        whole = dict.fromkeys(names)
-        names += [key for key in keys if parent(key) not in whole]
-        return fold(names)
-
-    def _counted(self) -> dict[str, int]:
-        if self._below is None:
-            self._below = {}
-            for key in self._keys:
-                place = parent(key)
-                while place:
-                    self._below[place] = self._below.get(place, 0) + 1
-                    place = parent(place)
-        return self._below
-
-
 def _rename(pair: NearMiss) -> Fix:
     pattern = "^" + re.escape(pair.source)
     target = pair.target
@@ -255,37 +222,10 @@ def _rename(pair: NearMiss) -> Fix:
     return Fix(f"{count} of the same names and shapes", f'rename={{r"{pattern}": "{target}"}}', "unsafe")
 
 
-def _capped(keys: list[str]) -> list[tuple[str, tuple[str, ...]]]:
-    """Keys by pattern, each with what a message calls it; past the limit the last group holds all the rest."""
-    groups = fold_groups(keys)
-    named = [(_label(group), group.keys) for group in groups]
-    if len(named) <= _MOST_DIAGNOSTICS:
-        return named
-    rest = tuple(key for _, own in named[_MOST_DIAGNOSTICS - 1 :] for key in own)
-    return [*named[: _MOST_DIAGNOSTICS - 1], (f"`{rest[0]}` and {len(rest) - 1:,} more keys", rest)]
-
-
-def _label(group: Folded) -> str:
-    if len(group.text) <= _LONGEST_TEXT:
-        return f"`{group.text}`"
-    return f"`{group.keys[0]}` and {len(group.keys) - 1:,} more keys"
-
-
-def _named(keys: Iterable[str]) -> str:
-    """What a message calls these keys, in backticks."""
-    keys = list(keys)
-    groups = fold_groups(keys)
-    return _label(groups[0]) if len(groups) == 1 else f"`{keys[0]}` and {len(keys) - 1:,} more keys"
-
-
-def _short(texts: list[str]) -> list[str]:
-    return texts[:_MOST_ROWS]
-
-
 def _mismatch_message(members: list[Shapes], keys: Sequence[str]) -> str:
     have, want = members[0].have, members[0].want
     if len(dict.fromkeys((one.have, one.want) for one in members)) == 1:
-        return f"{_named(keys)} is {shape_text(have)} in the checkpoint and {shape_text(want)} in the model"
+        return f"{named(keys)} is {shape_text(have)} in the checkpoint and {shape_text(want)} in the model"
     first = members[0].target
     shapes = f"{shape_text(have)} in the checkpoint and {shape_text(want)} in the model"
-    return f"{_named(keys)} differ in shape: `{first}` is {shapes}"
+    return f"{named(keys)} differ in shape: `{first}` is {shapes}"
