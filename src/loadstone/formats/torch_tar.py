@@ -20,7 +20,7 @@ from loadstone.dtypes import nbytes_of
 from loadstone.errors import Diagnostic, FormatError, IntegrityError
 from loadstone.formats.contents import Contents, Context
 from loadstone.formats.judged_pickles import JudgedPickles
-from loadstone.formats.pickle_values import Global, PickleValue
+from loadstone.formats.pickle_values import Execution, Global, PersistentId, PickleValue
 from loadstone.formats.pickled import interpret
 from loadstone.formats.storage_classes import StorageRef, element_of
 from loadstone.formats.tar_members import BLOCK_NBYTES, Member, is_header, members
@@ -65,9 +65,18 @@ def _read_torch(
         if "tensors" in found:
             known.read_tensors(found["tensors"].open(source))
         main = pickles.execute(found["pickle"].open(source))
+        _mark_storages(main)
         tree = interpret(main, known, where=source.name, limits=context.limits, open_bytes=pickles.open_bytes)
     note = Diagnostic("legacy-format", f"`{source.name}` is in the tar format of PyTorch before 0.1.10")
     return Contents(FORMAT, tree, (*pickles.findings, *trailing, note), {"protocol": str(main.protocol)})
+
+
+def _mark_storages(main: Execution) -> None:
+    """Some programs write the id of a storage as a plain tuple: make it the persistent id that it is meant to be."""
+    for call in main.calls:
+        match call.args:
+            case (("storage", Global(), _, _, _, *_) as storage_id, *rest):
+                call.args = (PersistentId(storage_id, call.offset), *rest)
 
 
 def _read_archive(
