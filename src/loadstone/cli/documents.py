@@ -111,7 +111,9 @@ class Plain:
                 "items": self._items(value.items, levels),
                 "entries": self._entries(value.entries, levels),
             }
-            kept = {name: child for name, child in inside.items() if child is not _NOTHING and child not in (None, {}, [])}
+            kept = {
+                name: child for name, child in inside.items() if child is not _NOTHING and child not in (None, {}, [])
+            }
             return {"$class": value.class_name, **kept}
         return {"$type": type(value).__name__}
 

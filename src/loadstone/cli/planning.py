@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import click
 
 from loadstone.checkpoint import open_checkpoint
 from loadstone.cli.target import build_model, is_factory, not_found, read_schema
-from loadstone.errors import Diagnostic, Fix, MatchError, SaveError
+from loadstone.dtypes import DTYPES
+from loadstone.errors import Diagnostic, Fix, MatchError, RecipeError, SaveError
 from loadstone.matching.plan import Plan
 
 Progress = Callable[[str], AbstractContextManager[object]]
@@ -26,7 +28,9 @@ def plan_for(file: str, target: str, keywords: Sequence[str], words: Mapping[str
     model = build_model(target, keyword_arguments(keywords), on_meta=True)
     from loadstone.model.load import plan
 
-    return plan(model, file, **options)
+    made = plan(model, file, **options)
+    # that the model has no memory is our doing: `load` builds it with memory
+    return replace(made, diagnostics=tuple(found for found in made.diagnostics if found.code != "left-on-meta"))
 
 
 def load_and_save(
@@ -104,21 +108,47 @@ def _split_last(text: str, option: str, form: str) -> tuple[str, str]:
     return left, right
 
 
-def _plan_for_schema(file: str, target: str, options: Mapping[str, Any]) -> Plan:
+def _plan_for_schema(file: str, target: str, given: Mapping[str, Any]) -> Plan:
     """A plan between two files, without torch."""
     from loadstone.matching.names import make_plan
     from loadstone.matching.options import Options
+    from loadstone.matching.recipe import read_recipe
 
     schema = read_schema(target)
-    with open_checkpoint(file, weights=options.get("weights")) as checkpoint:
+    options = Options(
+        strict=given.get("strict", True),
+        rename=given.get("rename"),
+        only=tuple(given.get("only", ())),
+        drop=tuple(given.get("drop", ())),
+        fresh=tuple(given.get("fresh", ())),
+        adapt=given.get("adapt", {}),
+        dtype=_float_dtype(given["dtype"]) if "dtype" in given else None,
+    )
+    if "recipe" in given:
+        options = options.merged(read_recipe(given["recipe"]))
+    with open_checkpoint(file, weights=given.get("weights")) as checkpoint:
         chosen = checkpoint.chosen
+        prefix = f"{chosen.name}." if chosen.name else ""
         return make_plan(
             schema,
             chosen.tensors,
-            Options(),
+            options,
             source_name=file,
             target_name=target,
             weights=chosen.name,
+            not_for_model={
+                key: info
+                for key, info in checkpoint.tensors.items()
+                if not (key.startswith(prefix) and key.removeprefix(prefix) in chosen.tensors)
+            },
             notes=checkpoint.diagnostics,
             metadata=chosen.metadata,
         )
+
+
+def _float_dtype(name: str) -> str:
+    row = DTYPES.get(name.removeprefix("torch."))
+    if row is not None and row.kind == "float":
+        return row.name
+    accepted = ", ".join(row.name for row in DTYPES.values() if row.kind == "float" and row.scalar_type is not None)
+    raise RecipeError(Diagnostic("invalid-option", f"`dtype` is {name!r:.60}", (("accepted", accepted),)))

@@ -49,16 +49,27 @@ def _rewrapped(texts: Sequence[str], width: int) -> list[str]:
 
 def _evidence(rows: Sequence[tuple[str, str]], width: int) -> Iterable[Line]:
     labels = [visible(label) for label, _ in rows]
+    values = _aligned([visible(value) for _, value in rows])
     label_width = min(max(map(cells, labels), default=0), _LABEL_WIDTH)
     room = max(width - cells(_RAIL) - label_width - 4, 24)
-    for label, (_, value) in list(zip(labels, rows, strict=True))[:_MOST_EVIDENCE]:
+    for label, value in list(zip(labels, values, strict=True))[:_MOST_EVIDENCE]:
         blank = " " * (label_width - cells(label))
-        first, *more = wrap(visible(value), room)
+        first, *more = wrap(value, room)
         yield line((_RAIL, "dim"), "  ", (label, "dim"), blank, "  ", first)
         for text in more:
             yield line((_RAIL, "dim"), "  ", " " * label_width, "  ", text)
     if len(rows) > _MOST_EVIDENCE:
         yield line((_RAIL, "dim"), f"  … and {len(rows) - _MOST_EVIDENCE:,} more")
+
+
+def _aligned(values: Sequence[str]) -> list[str]:
+    """Values that hold columns, three spaces apart, with the columns of neighbours below each other."""
+    rows = [value.split("   ") for value in values]
+    widths = [
+        max((cells(row[at]) for row in rows if at < len(row) - 1), default=0)
+        for at in range(max(map(len, rows), default=0))
+    ]
+    return ["   ".join(text + " " * (widths[at] - cells(text)) for at, text in enumerate(row)).rstrip() for row in rows]
 
 
 def _fix(fix: Fix, width: int) -> Iterable[Line]:

@@ -13,7 +13,7 @@ from loadstone.screens.folding import Row, fold, rows
 from loadstone.screens.lines import EMPTY, Line, Span, draw, indented, line
 from loadstone.screens.parts import other_parts
 from loadstone.screens.table import GAP, natural_width, tabulate
-from loadstone.screens.text import cells, cut_end, visible, wrap
+from loadstone.screens.text import cells, cut_end, visible, wrap, wrap_words
 from loadstone.tensors import TensorInfo
 
 if TYPE_CHECKING:
@@ -70,11 +70,11 @@ def _header(checkpoint: Checkpoint, width: int) -> list[Line]:
         f"{quantities.elements(sum(info.elements for info in tensors.values()))} elements",
         _dtypes(tensors),
     ]
-    text = "   ".join(fact for fact in facts if fact)
+    facts = [fact for fact in facts if fact]
     name = visible(checkpoint.name)
-    if cells(name) + 3 + cells(text) <= width:
-        return [line((name, "strong"), "   ", text)]
-    return [line((name, "strong")), *(indented(_INDENT, line(part)) for part in wrap(text, width - _INDENT))]
+    if cells(name) + 3 + cells("   ".join(facts)) <= width:
+        return [line((name, "strong"), "   ", "   ".join(facts))]
+    return [line((name, "strong")), *(line("  ", part) for part in wrap_words(facts, width - _INDENT, "   "))]
 
 
 def _dtypes(tensors: Mapping[str, TensorInfo]) -> str:

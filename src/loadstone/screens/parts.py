@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from loadstone.screens import quantities
-from loadstone.screens.brief import brief, name_of
+from loadstone.screens.brief import brief
 from loadstone.tensors import TensorInfo
+from loadstone.tree import children, join
 from loadstone.values import Opaque, SavedModule, Value
 
 _BRIEF_WIDTH = 200  # cells of a value before the screen cuts it
-_MOST_PARTS = 1000  # containers with more children than this are no training checkpoint's top level
+_MOST_PARTS = 10_000  # of one container; no training checkpoint has more
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +39,9 @@ def other_parts(
 
 def _places(value: Value, prefix: str, chosen: str | None, sets: Collection[str]) -> Iterator[tuple[str, Value]]:
     """The largest parts of the tree that do not contain the chosen set, by dotted place."""
-    for name, child in _children(value):
-        place = f"{prefix}.{name}" if prefix else name
+    inside = [] if isinstance(value, SavedModule) else children(value)
+    for name, child in inside[:_MOST_PARTS]:
+        place = join(prefix, name)
         if place == chosen or (chosen == "" and (isinstance(child, TensorInfo) or place in sets)):
             continue
         if chosen is None and isinstance(child, TensorInfo):
@@ -48,19 +50,6 @@ def _places(value: Value, prefix: str, chosen: str | None, sets: Collection[str]
             yield from _places(child, place, chosen, sets)
         else:
             yield place, child
-
-
-def _children(value: Value) -> Iterable[tuple[str, Value]]:
-    if isinstance(value, SavedModule):
-        return []
-    if isinstance(value, Opaque):
-        inside = value.state if isinstance(value.state, dict) else value.entries
-        return ((name_of(key), child) for key, child in inside.items())
-    if isinstance(value, dict):
-        return ((name_of(key), child) for key, child in value.items())
-    if isinstance(value, (list, tuple)) and len(value) <= _MOST_PARTS:
-        return ((str(index), child) for index, child in enumerate(value))
-    return []
 
 
 def _totals(places: Collection[str], tensors: Mapping[str, TensorInfo]) -> dict[str, tuple[int, int]]:

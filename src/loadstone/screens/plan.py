@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from loadstone.errors import Diagnostic
-from loadstone.keys import fold as fold_keys
+from loadstone.keys import fold_groups
 from loadstone.screens import quantities
 from loadstone.screens.diagnostic import diagnostic_lines
 from loadstone.screens.lines import EMPTY, Line, Span, Style, draw, indented, line
 from loadstone.screens.table import tabulate
-from loadstone.screens.text import visible, wrap
+from loadstone.screens.text import cells, cut_end, visible, wrap_words
 
 if TYPE_CHECKING:
     from loadstone.matching.plan import Action, Plan
 
 _MOST_OF_A_CODE = 6  # diagnostics with one code that are shown before the rest is counted
 _MOST_FOLDS = 4  # folded keys named in a group's row
+_LEAST_KEYS = 24  # cells that they keep beside a long reason
+_BEFORE_REASONS = 24  # cells: indent, sign, word and count
 
 # What a group of actions is called: sign, word, style.  The order is that of the rows.
 _KINDS: dict[str, tuple[str, str, Style]] = {
@@ -82,7 +85,7 @@ def _verdict(plan: Plan, width: int) -> list[Line]:
         errors = sum(diagnostic.severity == "error" for diagnostic in plan.diagnostics)
         facts = [f"{undecided:,} undecided" if undecided else quantities.counted(errors, "error"), coverage]
         word = ("not ready", "error")
-    first, *more = wrap("   ".join(facts), width - len(word[0]) - 5)
+    first, *more = wrap_words(facts, width - len(word[0]) - 5, "   ")
     return [line("  ", word, "   ", first), *(line(" " * (len(word[0]) + 5), text) for text in more)]
 
 
@@ -92,10 +95,12 @@ def _groups(plan: Plan, width: int) -> list[Line]:
     for action in plan.actions:
         groups.setdefault((_kind(action), _reason(action)), []).append(action)
     order = list(_KINDS)
-    table: list[Sequence[Span]] = []
+    branches = Counter(_branch(action) for action in plan.actions)
+    table: list[list[Span]] = []
     for (kind, reason), actions in sorted(groups.items(), key=lambda group: order.index(group[0][0])):
         sign, word, style = _KINDS[kind]
-        table.append(((f"{sign}  {word}", style), (f"{len(actions):,}", ""), (_described(kind, reason, actions), "")))
+        described = _described(kind, reason, actions, branches, width - _BEFORE_REASONS)
+        table.append([(f"{sign}  {word}", style), (f"{len(actions):,}", ""), (described, "")])
     return [indented(2, content) for content in tabulate(table, width=width - 2, right=(1,), yielding=2, cut="end")]
 
 
@@ -113,21 +118,45 @@ def _reason(action: Action) -> str:
     return ", ".join(text for text in texts if text)
 
 
-def _described(kind: str, reason: str, actions: Sequence[Action]) -> str:
-    word = _KINDS[kind][1]
-    texts = [reason] if reason != word else []
-    if kind not in ("same", "renamed"):
-        texts.append(_folded(actions))
+def _described(
+    kind: str, reason: str, actions: Sequence[Action], branches: Mapping[tuple[bool, str], int], room: int
+) -> str:
+    """Which keys, and why; the keys are cut before the reason is."""
     reasons = {action.why for action in actions}
+    texts = [reason] if reason != _KINDS[kind][1] else []
     if len(reasons) == 1 and (why := reasons.pop()):
         texts.append(why)
-    return "   ".join(texts)
+    told = "   ".join(texts)
+    if kind in ("same", "renamed"):
+        return told
+    keys = cut_end(_folded(actions, branches), max(room - cells(told) - 3, _LEAST_KEYS))
+    return f"{keys}   {told}" if told else keys
 
 
-def _folded(actions: Sequence[Action]) -> str:
-    names = fold_keys(visible(str(action.target if action.target is not None else action.source)) for action in actions)
+def _folded(actions: Sequence[Action], branches: Mapping[tuple[bool, str], int]) -> str:
+    """The keys in few words; `optimizer.**` where everything below `optimizer` is meant."""
+    here = Counter(map(_branch, actions))
+    place: dict[str, int] = {}  # of each text: that of the first key it stands for
+    parts: dict[str, int] = {}
+    for at, action in enumerate(actions):
+        branch = _branch(action)
+        if here[branch] == branches[branch] > 1:
+            place.setdefault(f"{branch[1]}.**", at)
+        else:
+            parts.setdefault(_key(action), at)
+    place |= {group.text: parts[group.keys[0]] for group in fold_groups(parts)}
+    names = sorted(place, key=place.__getitem__)
     more = f", … {len(names) - _MOST_FOLDS:,} more" if len(names) > _MOST_FOLDS else ""
     return ", ".join(names[:_MOST_FOLDS]) + more
+
+
+def _key(action: Action) -> str:
+    return visible(str(action.target if action.target is not None else action.source))
+
+
+def _branch(action: Action) -> tuple[bool, str]:
+    """The side a line is about, and the first name of its key."""
+    return action.target is not None, _key(action).partition(".")[0]
 
 
 def _every_key(plan: Plan, width: int) -> list[Line]:

@@ -6,9 +6,12 @@ direction marks that show `gpj.exe` as `exe.jpg`.  `visible` turns each into the
 
 from __future__ import annotations
 
+import re
 import unicodedata
+from collections.abc import Sequence
 
 ELLIPSIS = "…"
+_BREAKS = re.compile(r"(?<!×) (?!×)")
 _LONGEST = 4000  # characters of one text that are looked at; a key can be megabytes long
 
 
@@ -73,17 +76,20 @@ def _last(text: str, width: int) -> str:
 
 
 def wrap(text: str, width: int) -> list[str]:
-    """Lines of at most `width` cells, broken at spaces; a word that is longer than a line keeps a line of its own."""
+    """Lines of at most `width` cells, broken at spaces but never inside a shape; a longer word keeps its own line."""
+    return wrap_words(_BREAKS.split(text), width, " ")
+
+
+def wrap_words(words: Sequence[str], width: int, between: str) -> list[str]:
+    """Words, or facts that stay whole, on as few lines of at most `width` cells as they need."""
     lines: list[str] = []
-    line = ""
-    for word in text.split(" "):
-        longer = f"{line} {word}" if line else word
-        if line and cells(longer) > width:
+    line = None
+    for word in words:
+        if line is not None and cells(line) + cells(between) + cells(word) > width:
             lines.append(line)
-            line = word
-        else:
-            line = longer
-    return [*lines, line]
+            line = None
+        line = word if line is None else line + between + word
+    return lines if line is None else [*lines, line]
 
 
 # What each drawn sign becomes where the output cannot carry it.
