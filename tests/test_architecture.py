@@ -75,10 +75,21 @@ def test_imports_go_downward_and_never_in_a_circle(monkeypatch, capsys):
     assert lint_imports(no_cache=True) == 0, capsys.readouterr().out
 
 
-def test_every_module_stands_on_a_floor():
+def floors() -> list[str]:
+    """Names of the modules and packages in the contract, from the top."""
     layers = PROJECT["tool"]["importlinter"]["contracts"][0]["layers"]
-    floors = {name.strip().removeprefix("loadstone.") for layer in layers for name in layer.split("|")}
-    assert {name.split("/")[0].removesuffix(".py") for name in FILES} - {"__init__"} <= floors
+    return [name.strip().removeprefix("loadstone.") for layer in layers for name in layer.split("|")]
+
+
+def test_every_module_stands_on_a_floor():
+    assert {name.split("/")[0].removesuffix(".py") for name in FILES} - {"__init__"} <= set(floors())
+
+
+def test_the_picture_in_the_documentation_is_the_contract():
+    page = (ROOT / "docs" / "explanation" / "architecture.md").read_text(encoding="utf-8")
+    picture = page.split("## Floors")[1].split("```text\n")[1].split("```")[0]
+    rows = [line.split("  ")[0].split() for line in picture.splitlines()]
+    assert [name.rstrip("/").removesuffix(".py") for row in rows for name in row] == floors()
 
 
 @pytest.mark.parametrize(("package", "places"), MAY_IMPORT.items(), ids=MAY_IMPORT)
