@@ -21,6 +21,7 @@ from loadstone.formats.known_globals import (
     HOSTILE_BUILTINS,
     HOSTILE_MODULES,
     JUDGED_PACKAGES,
+    MEMORY_FORMATS,
     OWN_PACKAGES,
     SAFE_BUILDERS,
     SAFE_STDLIB,
@@ -81,7 +82,7 @@ class _Findings:
     where: str
     errors: dict[str, Diagnostic] = field(default_factory=dict)  # by name; the first finding about each is kept
     warnings: dict[str, Diagnostic] = field(default_factory=dict)
-    called: set[tuple[str, str]] = field(default_factory=set)
+    seen: set[tuple[str, str]] = field(default_factory=set)  # names called, and names judged as data
     unknown: set[str] = field(default_factory=set)
     verdicts: dict[tuple[str, str, bool], Verdict] = field(default_factory=dict)
 
@@ -137,7 +138,7 @@ class _Findings:
     def target_of(self, function: PickleValue, kind: str) -> tuple[Global | None, Verdict]:
         """The name behind what is called, and what is known about it; None if only running would tell."""
         if type(function) is Global:
-            self.called.add(canonical(function.module, function.name))
+            self.seen.add(canonical(function.module, function.name))
             return function, self.verdict_of(function, is_init_run=not kind.startswith("newobj"))
         if type(function) is PersistentId and type(function.value) is tuple:  # legacy: ("module", class, file, source)
             for part in function.value[:2]:
@@ -161,11 +162,15 @@ class _Findings:
         for record in self.execution.globals:
             if record.state is not NO_STATE:
                 self.report(record.path, f"changes {printable(record.path)} with BUILD", record.offset)
+                continue
             if self.verdict_of(record, is_init_run=False) == "unknown":
                 self.unknown.add(printable(record.path))
                 continue
             name = canonical(record.module, record.name)
-            if name not in self.called and (level := _mention(*name)) is not None:
+            if name in self.seen:
+                continue
+            self.seen.add(name)
+            if (level := _mention(*name)) is not None:
                 self.report(record.path, f"names {printable(record.path)}", record.offset, level=level)
 
     def verdict_of(self, record: Global, *, is_init_run: bool = True) -> Verdict:
@@ -210,6 +215,8 @@ def _mention(module: str, name: str) -> Literal["error", "warning"] | None:
         return None
     if _is_odd(module, name):
         return "error"
+    if name in MEMORY_FORMATS:
+        return None
     if root in STDLIB:
         is_class = all(map(_is_class_name, name.split(".")))
         if module in DATA_MODULES or _verdict(module, name) == "known":
@@ -234,7 +241,8 @@ def _is_odd(module: str, name: str) -> bool:
         return True
     if any(map(_DUNDER.fullmatch, name.split("."))):
         return True
-    return not all(ch.isascii() or unicodedata.category(ch) == "Lo" for ch in module + name)
+    text = module + name
+    return not text.isascii() and not all(ch.isascii() or unicodedata.category(ch) == "Lo" for ch in text)
 
 
 def _is_class_name(name: str) -> bool:

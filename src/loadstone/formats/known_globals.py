@@ -91,6 +91,11 @@ HOSTILE_BUILTINS: Final = _words(
     "eval exec compile open __import__ getattr setattr delattr globals locals vars input breakpoint"
 )
 
+# How a torch.memory_format is pickled: as a dotted name in whatever module is found to have `torch` as an attribute.
+MEMORY_FORMATS: Final = _words(
+    "torch.channels_last torch.channels_last_3d torch.contiguous_format torch.preserve_format"
+)
+
 # What builds tensors, arrays and their parts, called by files of torch.save and numpy.  Sources: torch/_utils.py,
 # torch/_tensor.py `__reduce_ex__`, torch/storage.py, torch/jit/_pickle.py, numpy/_core/multiarray.py, numpy/random.
 SAFE_BUILDERS: Final = _rows(
