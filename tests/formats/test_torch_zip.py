@@ -341,6 +341,25 @@ def test_zip_around_a_checkpoint_names_it_and_says_to_unpack(tmp_path: Path) -> 
     assert "unzip" in str(caught.value)
 
 
+def test_truncated_zip_reports_missing_bytes(tmp_path: Path) -> None:
+    path = saved(tmp_path / "x.pt", {"w": torch.ones(1000), "tied": torch.ones(500)})
+    whole = path.read_bytes()
+    path.write_bytes(whole[:3000])
+    with pytest.raises(ls.IntegrityError) as caught:
+        ls.open(path)
+    evidence = dict(caught.value.diagnostics[0].evidence)
+    assert caught.value.code == "truncated-file"
+    assert evidence["found"].startswith("3,000 bytes")
+    assert 6000 < int(evidence["expected"].split()[0].replace(",", "")) <= len(whole)
+
+
+def test_zip_without_its_root_folder_is_named(tmp_path: Path) -> None:
+    path = saved(tmp_path / "x.pt", {"w": torch.ones(1)})
+    bare = rewritten(path, tmp_path / "y.pt", lambda r: {name.removeprefix("x/"): data for name, data in r.items()})
+    with pytest.raises(ls.FormatError, match="without the folder"):
+        ls.open(bare)
+
+
 def test_bytes_behind_the_archive_are_noted(tmp_path: Path) -> None:
     path = saved(tmp_path / "x.pt", {"w": torch.ones(1)})
     path.write_bytes(path.read_bytes() + b"more")

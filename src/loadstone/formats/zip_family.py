@@ -5,9 +5,10 @@ The archive is opened and proved once, here; its reader is chosen by the records
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib import import_module
 
-from loadstone.errors import Diagnostic, Fix, FormatError
+from loadstone.errors import Diagnostic, Fix, FormatError, IntegrityError
 from loadstone.formats.contents import Contents, Context
 from loadstone.formats.zip_archive import Archive, open_archive
 from loadstone.formats.zip_directory import ambiguous
@@ -52,7 +53,10 @@ def read(source: ByteSource, context: Context) -> Contents:
 
     Raises what `open_archive` raises, and FormatError ("not-a-checkpoint") for a zip of another kind.
     """
-    archive = open_archive(source, context.limits)
+    try:
+        archive = open_archive(source, context.limits)
+    except IntegrityError as error:
+        raise _with_expected_size(error, source, context) from error
     kind = kind_of(archive)
     if kind is None:
         raise _not_a_checkpoint(archive)
@@ -91,6 +95,18 @@ def _refuse_case_variants(archive: Archive) -> None:
             raise ambiguous(archive.source, f"torch would take `{name}` for `{mark}`")
 
 
+def _with_expected_size(error: IntegrityError, source: ByteSource, context: Context) -> IntegrityError:
+    """The error for an archive that is cut off, with the size it should have had where that can be told."""
+    from loadstone.formats.truncated_zip import least_nbytes  # the pickle machine, only where something is wrong
+
+    first, *others = error.diagnostics
+    expected = least_nbytes(source, context.limits) if error.code == "truncated-file" else None
+    if expected is None or expected <= source.size:
+        return error
+    evidence = (("expected", f"{expected:,} bytes or more"), *first.evidence)
+    return IntegrityError(replace(first, evidence=evidence), *others)
+
+
 def _not_a_checkpoint(archive: Archive) -> FormatError:
     """The error for a zip that is none of ours, saying what is in it."""
     names = list(archive.records)
@@ -100,6 +116,9 @@ def _not_a_checkpoint(archive: Archive) -> FormatError:
     for suffix, kind in _OTHER_KINDS:
         if any(name.endswith(suffix) for name in names):
             return FormatError(Diagnostic("not-a-checkpoint", f"`{archive.source.name}` is {kind}", evidence))
+    if "data.pkl" in names:
+        message = f"`{archive.source.name}` was zipped without the folder that torch.save puts around its records"
+        return FormatError(Diagnostic("not-a-checkpoint", message, evidence))
     inside = [name for name in names if name.endswith(_CHECKPOINT_SUFFIXES)]
     if inside:
         message = f"`{archive.source.name}` is a zip archive with a checkpoint inside, `{inside[0]}`"
