@@ -152,7 +152,6 @@ def new_head_and_layer() -> None:
         'plan = ls.load(model, "mobilenet_v2-b0353104.pth", fresh=["classifier.1", "classifier.2"])',
         "print(plan)",
     )
-    print()
     after, file = digests(model), {key: digest(tensor) for key, tensor in torch.load(WEIGHTS_FILE).items()}
     fresh = {key for key in after if key.startswith(("classifier.1.", "classifier.2."))}
     check(all(after[key] == file[key] for key in after.keys() - fresh), "312 tensors have the values of the file")

@@ -68,10 +68,11 @@ def answered(line: str) -> str:
     program, *arguments = shlex.split(line.removeprefix("$ "))
     assert program == "loadstone", line
     os.environ |= {"COLUMNS": "100", "NO_COLOR": "1"}
-    output = io.StringIO()
+    output = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True)  # screens ask for its encoding
     with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
         main(arguments)
-    return tidy(output.getvalue())
+    output.seek(0)
+    return tidy(output.read())
 
 
 def tidy(output: str) -> str:
