@@ -11,7 +11,7 @@ from loadstone.keys import leaf
 from loadstone.matching.candidates import Candidate, shape_text
 from loadstone.matching.schema import Slot
 
-_PADDINGS = (128, 64, 32, 16, 8)  # vocabularies are rounded up to these for the sake of the hardware
+_PADDINGS = (64, 128, 32, 16, 8)  # vocabularies are rounded up to these for the sake of the hardware
 
 
 @dataclass(frozen=True, slots=True)
