@@ -182,7 +182,7 @@ def _planned(model: nn.Module, opened: _Opened, options: Checked) -> Plan:
         not_for_model=opened.others,
         notes=(*opened.notes, *_lost_extra_state(takes_extra_state, opened)),
         metadata=weights.metadata,
-        migrate=migration_for(model, weights.metadata, reader),
+        migrate=migration_for(model, weights.metadata, reader.read),
     )
     loading = Loading(
         model,

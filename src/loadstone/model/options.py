@@ -102,7 +102,7 @@ def _globs(name: str, value: object) -> tuple[str, ...]:
 
 def _rename(value: object) -> Mapping[str, str] | Rename | None:
     if value is None or callable(value):
-        return value  # type: ignore[return-value]  # what a callable takes cannot be seen from outside
+        return value
     if isinstance(value, Mapping) and all(isinstance(text, str) for pair in value.items() for text in pair):
         return value
     raise _invalid(f"`rename` is {value!r:.60}", ("{regex: replacement}", "a callable from key to key"))
@@ -132,7 +132,7 @@ def _device(value: object) -> torch.device | None:
     if value is None:
         return None
     try:
-        device = torch.device(value)
+        device = torch.device(value)  # type: ignore[call-overload]  # torch itself refuses anything else
     except (RuntimeError, TypeError) as error:
         raise _invalid(f"`device` is {value!r:.60}", ('a device of torch, "cpu"',)) from error
     if device.type == "meta":

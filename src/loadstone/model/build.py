@@ -1,0 +1,72 @@
+"""The verb `build`: construct a model without initialising it, and fill it from a file."""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Callable
+from typing import Any, Unpack
+
+import torch
+from torch import nn
+
+from loadstone.model.load import Source, load, plan
+from loadstone.model.options import PlanOptions
+from loadstone.model.schema import modules_of, places_of
+from loadstone.model.targets import targets_of
+from loadstone.model.uninitialised import Uninitialised
+
+
+def build(factory: Callable[[], nn.Module], source: Source, **options: Unpack[PlanOptions]) -> nn.Module:
+    """The model of `factory`, filled from `source`; the same as `load(factory(), source)`, without the initialising.
+
+    Non-persistent buffers and whatever else `factory` computes come out as always.  Where a tensor keeps its initial
+    values (`fresh=`, `strict=False`), or its value follows from those of others, the model is constructed once more,
+    in full, from the same random state, so that it has the very values it would have had.
+
+    Args:
+        factory: called without arguments, once or twice.
+        source, options: as in `plan`.
+
+    Raises what `load` raises.
+    """
+    state = _random_state()
+    mode = Uninitialised()
+    with mode:
+        model = factory()
+    if mode.is_certain:
+        made = plan(model, source, **options)
+        filled = {
+            place.key
+            for target in targets_of(places_of(model), made.actions)
+            if target.filling is not None
+            for place in target.places
+        }
+        if not any(mode.is_empty(tensor) for tensor in _left(model, filled)):
+            made.apply()
+            return model
+    _restore(state)
+    model = factory()
+    load(model, source, **options)
+    return model
+
+
+def _left(model: nn.Module, filled: set[str]) -> list[torch.Tensor]:
+    """Tensors of the model that no source fills, plain attributes of modules among them."""
+    buffers = [place.tensor for place in places_of(model) if place.key not in filled]
+    attributes = [
+        value for _, module in modules_of(model) for value in vars(module).values() if isinstance(value, torch.Tensor)
+    ]
+    return buffers + attributes
+
+
+def _random_state() -> tuple[Any, ...]:
+    numpy = sys.modules.get("numpy")
+    return torch.random.get_rng_state(), random.getstate(), None if numpy is None else numpy.random.get_state()
+
+
+def _restore(state: tuple[Any, ...]) -> None:
+    torch.random.set_rng_state(state[0])
+    random.setstate(state[1])
+    if state[2] is not None:
+        sys.modules["numpy"].random.set_state(state[2])
