@@ -223,8 +223,15 @@ def test_only_casts_that_can_overflow_are_to_be_looked_at(plan_of, schema, tenso
 
 @pytest.mark.parametrize(
     ("source", "target"),
-    [("float32", "int64"), ("complex64", "float32"), ("int64", "int32"), ("float32", "bool"), ("quint8", "float32"), ("int8", "uint8")],
-)  # fmt: skip
+    [
+        ("float32", "int64"),
+        ("complex64", "float32"),
+        ("int64", "int32"),
+        ("float32", "bool"),
+        ("quint8", "float32"),
+        ("int8", "uint8"),
+    ],
+)
 def test_cast_that_breaks_values_is_an_error_until_asked_for(plan_of, schema, tensor, source, target):
     model, checkpoint = schema({"w": (2,)}, target), {"w": tensor("w", (2,), source)}
     plan = plan_of(model, checkpoint, strict=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ from loadstone.keys import fold, fold_groups, parent
 
 _MOST_GROUPS = 20  # of one code; the last one gathers the rest
 _LONGEST_NAME = 160
+_DIGITS = re.compile(r"[0-9]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +45,11 @@ class Owners:
                 units[root] = own
             else:
                 loose.update(dict.fromkeys(own))
+        alike: dict[str, list[str]] = {}  # modules that differ in their numbers only
+        for root in units:
+            alike.setdefault(_DIGITS.sub("#", root), []).append(root)
         groups = []
-        for folded in fold_groups(units):
+        for folded in (folded for roots in alike.values() for folded in fold_groups(roots)):
             own = [key for root in folded.keys for key in units[root]]
             groups.append(Group(f"`{_short(folded.text, folded.keys)}` ({len(own):,} keys)", tuple(own)))
         groups += [Group(named(folded.keys), folded.keys) for folded in fold_groups(loose)]
