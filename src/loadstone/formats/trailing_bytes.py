@@ -12,6 +12,9 @@ from loadstone.io.sources import ByteSource
 
 _END_MAGIC = b"PK\x05\x06"
 _END_NBYTES = 22
+_LOCATOR_MAGIC = b"PK\x06\x07"  # of zip64, which torch always writes
+_LOCATOR_NBYTES = 20
+_DIRECTORY_MAGIC = b"PK\x01\x02"
 _MAX_COMMENT_NBYTES = 65535
 _PADDING = b"\0\r\n"
 
@@ -51,10 +54,9 @@ def ends_like_zip(source: ByteSource) -> bool:
         if len(tail) - place >= _END_NBYTES:
             directory_nbytes, _, comment_nbytes = struct.unpack_from("<IIH", tail, place + 12)
             start = source.size - tail_nbytes + place - directory_nbytes
-            is_whole = place + _END_NBYTES + comment_nbytes == len(tail)
-            if is_whole and directory_nbytes > 0 and start >= 0 and source.read(start, 4) == b"PK\1\2":
-                return True
-            if is_whole and directory_nbytes == 0xFFFFFFFF:  # zip64: the real sizes stand elsewhere
+            has_locator = tail[max(place - _LOCATOR_NBYTES, 0) : place].startswith(_LOCATOR_MAGIC)
+            has_directory = directory_nbytes > 0 and start >= 0 and source.read(start, 4) == _DIRECTORY_MAGIC
+            if place + _END_NBYTES + comment_nbytes == len(tail) and (has_locator or has_directory):
                 return True
         place = tail.rfind(_END_MAGIC, 0, place)
     return False
