@@ -60,8 +60,9 @@ class Owners:
 
     def _roots(self, keys: Iterable[str]) -> dict[str, list[str]]:
         """The keys by the topmost module all of whose keys are among them; a key without such a module by itself."""
+        keys = list(keys)
         covered = _below(keys)
-        below = self._all_below()
+        below = self._all_below() if keys else {}
         roots: dict[str, list[str]] = {}
         for key in keys:
             root = key
