@@ -94,7 +94,24 @@ def test_archive_written_to_a_pipe_has_its_sizes_behind_the_data() -> None:
     assert_same_as_zipfile(bytes(pipe.data))
 
 
-def test_names_without_the_utf8_flag_are_cp437() -> None:
+def test_own_header_may_know_one_size_and_leave_the_other_to_the_descriptor() -> None:
+    """As `zip -r - folder | cat` writes them: the expanded size in the header, both behind the data."""
+    data = zlib.compress(b"x" * 100, wbits=-15)
+    crc = zlib.crc32(b"x" * 100)
+    body = struct.pack("<4s5H3I2H", b"PK\3\4", 20, 8, 8, 0, 0, 0, 0, 100, 3, 0) + b"a/x" + data
+    body += struct.pack("<4s3I", b"PK\7\x08", crc, len(data), 100)
+    entry = struct.pack("<4s6H3I5H2I", b"PK\1\2", 20, 20, 8, 8, 0, 0, crc, len(data), 100, 3, 0, 0, 0, 0, 0, 0) + b"a/x"
+    assert_same_as_zipfile(body + entry + struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, 1, 1, len(entry), len(body), 0))
+
+
+def test_name_in_utf8_is_known_without_its_flag() -> None:
+    """Info-ZIP on Unix writes names as the system has them."""
+    with zipfile.ZipFile(buffer := io.BytesIO(), "w") as made:
+        made.writestr("mod--le/x", b"")
+    assert list(opened(buffer.getvalue().replace(b"mod--le", "modèle".encode())).records) == ["modèle/x"]
+
+
+def test_name_that_is_not_utf8_is_cp437() -> None:
     with zipfile.ZipFile(buffer := io.BytesIO(), "w") as made:
         made.writestr("modele/x", b"")
     data = buffer.getvalue().replace(b"modele/x", "modèle/x".encode("cp437"))

@@ -202,10 +202,11 @@ def _prove_local_header(source: ByteSource, window: _Window, entry: Entry) -> in
     if _FULL32 in (nbytes, stored_nbytes):
         fields = extra_fields(source, variable[name_nbytes:])
         nbytes, stored_nbytes = zip64_values(source, entry.name, fields, (nbytes, stored_nbytes))
-    sizes = (nbytes, stored_nbytes)
-    if sizes != (entry.nbytes, entry.stored_nbytes) and not (entry.flags & DESCRIPTOR_FLAG and sizes == (0, 0)):
-        here, there = f"{entry.stored_nbytes:,} → {entry.nbytes:,}", f"{stored_nbytes:,} → {nbytes:,}"
-        raise ambiguous(source, f"the sizes of `{entry.name}` are {here} in the directory, {there} in its own header")
+    for here, there in ((nbytes, entry.nbytes), (stored_nbytes, entry.stored_nbytes)):
+        if here != there and not (here == 0 and entry.flags & DESCRIPTOR_FLAG):
+            raise ambiguous(
+                source, f"`{entry.name}` has {there:,} bytes in the directory and {here:,} in its own header"
+            )
     if entry.nbytes > _MAX_DEFLATE_RATIO * (entry.stored_nbytes + 1):
         raise invalid(source, f"{entry.stored_nbytes:,} bytes cannot expand to the {entry.nbytes:,} of `{entry.name}`")
     variable_nbytes: int = name_nbytes + extra_nbytes

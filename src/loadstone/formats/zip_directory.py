@@ -209,9 +209,11 @@ def zip64_values(source: ByteSource, name: str, fields: dict[int, bytes], short:
 def _name(source: ByteSource, raw: bytes, flags: int, unicode_field: bytes | None) -> str:
     """The name as text, proved to stay inside the archive and to be the same for every reader."""
     try:
-        name = raw.decode("utf-8" if flags & _UTF8_FLAG else "cp437")
+        name = raw.decode("utf-8")  # Info-ZIP on Unix writes it without the flag, and torch never looks at the flag
     except UnicodeDecodeError as error:
-        raise invalid(source, f"the name {raw[:60]!r} is not UTF-8") from error
+        if flags & _UTF8_FLAG:
+            raise invalid(source, f"the name {raw[:60]!r} is not UTF-8") from error
+        name = raw.decode("cp437")
     if unicode_field is not None:
         name = _unicode_name(source, raw, name, unicode_field)
     if not name:
