@@ -17,7 +17,7 @@ from loadstone.formats.pickle_vm import execute
 from loadstone.formats.pickled import StorageRef, interpret
 from loadstone.io.limits import Limits
 from loadstone.io.sources import MemorySource
-from loadstone.tensors import Extent, Storage, TensorInfo
+from loadstone.tensors import Extent, Storage
 from loadstone.values import AnnotatedDict, Opaque, Value
 
 MERSENNE = 2**61 - 1  # int hashes are taken modulo this
