@@ -29,11 +29,7 @@ def render_error(diagnostics: Sequence[Diagnostic], *, width: int = 100, color: 
 
 def diagnostic_lines(diagnostic: Diagnostic, width: int) -> list[Line]:
     """A headline, the evidence beside a rail, the fixes below it."""
-    style = _STYLES[diagnostic.severity]
-    head = f"{diagnostic.severity}[{diagnostic.code}]"
-    first, *more = wrap(visible(f"{head}: {diagnostic.message}"), width)
-    lines = [line((first[: len(head)], style), (first[len(head) :], "strong"))]
-    lines += [line("   ", (text, "strong")) for text in _rewrapped(more, width - 3)]
+    lines = headline(diagnostic, width)
     evidence = [*_evidence(diagnostic.evidence, width)]
     fixes = [found for fix in diagnostic.fixes for found in _fix(fix, width)]
     if evidence:
@@ -43,8 +39,13 @@ def diagnostic_lines(diagnostic: Diagnostic, width: int) -> list[Line]:
     return lines + fixes
 
 
-def _rewrapped(texts: Sequence[str], width: int) -> list[str]:
-    return wrap(" ".join(texts), width) if texts else []
+def headline(diagnostic: Diagnostic, width: int) -> list[Line]:
+    """Severity, code and message; what does not fit on one line goes on below it, indented."""
+    head = f"{diagnostic.severity}[{diagnostic.code}]"
+    first, *_ = wrap(visible(f"{head}: {diagnostic.message}"), width)
+    rest = visible(f"{head}: {diagnostic.message}")[len(first) :].removeprefix(" ")
+    lines = [line((head, _STYLES[diagnostic.severity]), (first[len(head) :], "strong"))]
+    return lines + [line("   ", (text, "strong")) for text in wrap(rest, width - 3) if rest]
 
 
 def _evidence(rows: Sequence[tuple[str, str]], width: int) -> Iterable[Line]:

@@ -31,7 +31,7 @@ def render_codes(*, width: int = 100, color: bool = False) -> str:
         [(entry.code, "strong"), (entry.severity, _STYLES[entry.severity]), (entry.title, "")]
         for entry in CATALOG.values()
     ]
-    return draw(tabulate(rows, width=width, yielding=2, cut="end"), color=color)
+    return draw(tabulate(rows, width=width, yielding=2), color=color)
 
 
 def codes_near(code: str) -> list[str]:

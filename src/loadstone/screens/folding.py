@@ -53,6 +53,11 @@ class Group:
     kind: str = ""
     children: tuple[Group, ...] = ()
 
+    @property
+    def has_own_row(self) -> bool:
+        """Whether an opened block stands above its children: one of a list does, others are part of their labels."""
+        return self.repeats > 1 or (len(self.children) > 1 and self.label.rpartition(".")[2].isdecimal())
+
 
 @dataclass(slots=True)
 class _Node:
@@ -165,7 +170,7 @@ def rows(groups: tuple[Group, ...], limit: int | None) -> list[Row]:
     heapq.heapify(waiting)
     while waiting:
         _, _, group = heapq.heappop(waiting)
-        more = len(group.children) - (group.repeats == 1)  # a block that stands for itself alone has no row of its own
+        more = len(group.children) - (not group.has_own_row)
         if limit is not None and shown + more > limit:
             continue
         shown += more
@@ -188,10 +193,10 @@ def _walk(groups: tuple[Group, ...], opened: set[int], outer: tuple[bool, ...] |
 
 
 def _spelled_out(groups: tuple[Group, ...], opened: set[int], prefix: str) -> Iterator[tuple[Group, str]]:
-    """The groups of one level with their labels; an opened block that stands for itself alone gives its children."""
+    """The groups of one level with their labels; opened blocks without a row give their children."""
     for group in groups:
         label = prefix + group.label
-        if id(group) in opened and group.repeats == 1:
+        if id(group) in opened and not group.has_own_row:
             yield from _spelled_out(group.children, opened, label + ".")
         else:
             yield group, label

@@ -13,7 +13,7 @@ from loadstone.screens.folding import Row, fold, rows
 from loadstone.screens.lines import EMPTY, Line, Span, draw, indented, line
 from loadstone.screens.parts import other_parts
 from loadstone.screens.table import GAP, natural_width, tabulate
-from loadstone.screens.text import cells, cut_end, visible, wrap, wrap_words
+from loadstone.screens.text import cells, cut_end, cut_key, visible, wrap, wrap_words
 from loadstone.tensors import TensorInfo
 
 if TYPE_CHECKING:
@@ -122,7 +122,10 @@ def _tensors(tensors: Mapping[str, TensorInfo], width: int, limit: int | None) -
         most = max(row.group.nbytes for row in table)
         for row, spans in zip(table, cells_of_rows, strict=True):
             spans.append((quantities.bar(row.group.nbytes, most, min(room, _MOST_BAR)), "key"))
-    lines = [indented(_INDENT, content) for content in tabulate(cells_of_rows, width=width - _INDENT, right=(1, 4, 5))]
+    lines = [
+        indented(_INDENT, content)
+        for content in tabulate(cells_of_rows, width=width - _INDENT, right=(1, 4, 5), cut=cut_key)
+    ]
     if hidden:
         left_out = sum(row.group.tensors for row in hidden if not row.rails)
         nbytes = sum(row.group.nbytes for row in hidden if not row.rails)
@@ -175,8 +178,8 @@ def _parts(checkpoint: Checkpoint, width: int, all_rows: bool) -> list[Line]:
     ]  # fmt: skip
     plain: list[list[Span]] = [[(part.name, ""), (part.text, "")] for part in shown if not part.tensors]
     room = width - _INDENT - 2
-    body = tabulate(big, width=room, right=(1, 2), yielding=3, cut="end")
-    body += tabulate(plain, width=room, yielding=1, cut="end")
+    body = tabulate(big, width=room, right=(1, 2), yielding=3)
+    body += tabulate(plain, width=room, yielding=1)
     if len(parts) > len(shown):
         more = quantities.counted(len(parts) - len(shown), "more entry", "more entries")
         body.append(line((f"… {more}, shown with --all", "dim")))

@@ -80,7 +80,7 @@ def _described(name: str, value: Value, sets: Mapping[str, bool], tensors: int) 
 
 def _optimizer(value: Mapping[Value, Value]) -> str:
     state, groups = value["state"], value["param_groups"]
-    text = "optimizer state"
+    text = "optimizer"
     if isinstance(state, dict):
         text += f" of {quantities.counted(len(state), 'parameter')}"
     first = groups[0] if isinstance(groups, list) and groups else None

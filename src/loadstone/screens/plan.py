@@ -9,17 +9,16 @@ from typing import TYPE_CHECKING
 from loadstone.errors import Diagnostic
 from loadstone.keys import fold_groups
 from loadstone.screens import quantities
-from loadstone.screens.diagnostic import diagnostic_lines
+from loadstone.screens.diagnostic import diagnostic_lines, headline
 from loadstone.screens.lines import EMPTY, Line, Span, Style, draw, indented, line
 from loadstone.screens.table import tabulate
-from loadstone.screens.text import cells, cut_end, visible, wrap_words
+from loadstone.screens.text import cells, cut_key, visible, wrap, wrap_words
 
 if TYPE_CHECKING:
     from loadstone.matching.plan import Action, Plan
 
 _MOST_OF_A_CODE = 6  # diagnostics with one code that are shown before the rest is counted
 _MOST_FOLDS = 4  # folded keys named in a group's row
-_LEAST_KEYS = 24  # cells that they keep beside a long reason
 _BEFORE_REASONS = 24  # cells: indent, sign, word and count
 
 # What a group of actions is called: sign, word, style.  The order is that of the rows.
@@ -59,8 +58,10 @@ def render_plan(plan: Plan, *, width: int = 100, color: bool = False, all_rows: 
 def next_step(plan: Plan) -> str:
     """One thing to do after reading this plan."""
     if plan.ok:
-        return f'load it with `loadstone.load(model, "{plan.source_name}")`'
-    return f"what a code means: `loadstone explain {plan.diagnostics[0].code}`"
+        same = ", ... the same options" if plan.recipe_options else ""
+        return f'load it with `loadstone.load(model, "{plan.source_name}"{same})`'
+    code = plan.diagnostics[0].code
+    return f'`fresh=["fc"]` is `--fresh fc` on the command line; `loadstone explain {code}` says what a code means'
 
 
 def _verdict(plan: Plan, width: int) -> list[Line]:
@@ -96,12 +97,20 @@ def _groups(plan: Plan, width: int) -> list[Line]:
         groups.setdefault((_kind(action), _reason(action)), []).append(action)
     order = list(_KINDS)
     branches = Counter(_branch(action) for action in plan.actions)
-    table: list[list[Span]] = []
-    for (kind, reason), actions in sorted(groups.items(), key=lambda group: order.index(group[0][0])):
-        sign, word, style = _KINDS[kind]
-        described = _described(kind, reason, actions, branches, width - _BEFORE_REASONS)
-        table.append([(f"{sign}  {word}", style), (f"{len(actions):,}", ""), (described, "")])
-    return [indented(2, content) for content in tabulate(table, width=width - 2, right=(1,), yielding=2, cut="end")]
+    rows = [
+        (_KINDS[kind], f"{len(actions):,}", _described(kind, reason, actions, branches, width - _BEFORE_REASONS))
+        for (kind, reason), actions in sorted(groups.items(), key=lambda group: order.index(group[0][0]))
+    ]
+    words = max((cells(word) for (_, word, _), _, _ in rows), default=0)
+    digits = max((len(count) for _, count, _ in rows), default=0)
+    lines: list[Line] = []
+    for (sign, word, style), count, described in rows:
+        start = f"{sign}  {word}" + " " * (words - cells(word))
+        before = cells(start) + digits + 6
+        first, *more = wrap(described, width - before) or [""]
+        lines.append(line("  ", (start, style), f"  {count:>{digits}}  ", first))
+        lines += [line(" " * before, text) for text in more]
+    return lines
 
 
 def _kind(action: Action) -> str:
@@ -121,19 +130,17 @@ def _reason(action: Action) -> str:
 def _described(
     kind: str, reason: str, actions: Sequence[Action], branches: Mapping[tuple[bool, str], int], room: int
 ) -> str:
-    """Which keys, and why; the keys are cut before the reason is."""
+    """Which keys, and why."""
     reasons = {action.why for action in actions}
-    texts = [reason] if reason != _KINDS[kind][1] else []
+    texts = [reason] if reason and reason != "same key" else []
     if len(reasons) == 1 and (why := reasons.pop()):
         texts.append(why)
-    told = "   ".join(texts)
     if kind in ("same", "renamed"):
-        return told
-    keys = cut_end(_folded(actions, branches), max(room - cells(told) - 3, _LEAST_KEYS))
-    return f"{keys}   {told}" if told else keys
+        return "   ".join(texts)
+    return "   ".join([_folded(actions, branches, room), *texts])
 
 
-def _folded(actions: Sequence[Action], branches: Mapping[tuple[bool, str], int]) -> str:
+def _folded(actions: Sequence[Action], branches: Mapping[tuple[bool, str], int], room: int) -> str:
     """The keys in few words; `optimizer.**` where everything below `optimizer` is meant."""
     here = Counter(map(_branch, actions))
     place: dict[str, int] = {}  # of each text: that of the first key it stands for
@@ -147,7 +154,7 @@ def _folded(actions: Sequence[Action], branches: Mapping[tuple[bool, str], int])
     place |= {group.text: parts[group.keys[0]] for group in fold_groups(parts)}
     names = sorted(place, key=place.__getitem__)
     more = f", … {len(names) - _MOST_FOLDS:,} more" if len(names) > _MOST_FOLDS else ""
-    return ", ".join(names[:_MOST_FOLDS]) + more
+    return ", ".join(cut_key(name, room) for name in names[:_MOST_FOLDS]) + more
 
 
 def _key(action: Action) -> str:
@@ -182,7 +189,7 @@ def _diagnostics(diagnostics: Sequence[Diagnostic], width: int, all_rows: bool) 
     notes: list[Line] = []
     for diagnostic in diagnostics:
         if diagnostic.severity == "note":
-            notes += diagnostic_lines(diagnostic, width)[:1]
+            notes += headline(diagnostic, width)
             continue
         seen[diagnostic.code] = seen.get(diagnostic.code, 0) + 1
         if all_rows or seen[diagnostic.code] <= _MOST_OF_A_CODE:

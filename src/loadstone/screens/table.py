@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from loadstone.screens.lines import Line, Span
-from loadstone.screens.text import cells, cut_end, cut_middle, visible
+from loadstone.screens.text import cells, cut_end, visible
 
 GAP = "  "
 _LEAST = 16  # cells that the yielding column keeps
 
 
 def tabulate(
-    rows: Sequence[Sequence[Span]], *, width: int, right: Sequence[int] = (), yielding: int = 0, cut: str = "middle"
+    rows: Sequence[Sequence[Span]],
+    *,
+    width: int,
+    right: Sequence[int] = (),
+    yielding: int = 0,
+    cut: Callable[[str, int], str] = cut_end,
 ) -> list[Line]:
     """Rows of spans as lines of at most `width` cells, as far as the yielding column allows it.
 
@@ -25,14 +30,13 @@ def tabulate(
     excess = _total(widths) - width
     if excess > 0:
         widths[yielding] = max(widths[yielding] - excess, min(widths[yielding], _LEAST))
-    shorten = cut_middle if cut == "middle" else cut_end
     lines = []
     for row in shown:
         spans: list[Span] = []
         for at, (text, style) in enumerate(row):
             if not widths[at]:
                 continue
-            fitted = shorten(text, widths[at])
+            fitted = cut(text, widths[at])
             blank = " " * (widths[at] - cells(fitted))
             spans += [(GAP, "")] if spans else []
             spans += [(blank, ""), (fitted, style)] if at in right else [(fitted, style), (blank, "")]

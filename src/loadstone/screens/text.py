@@ -54,6 +54,20 @@ def cut_middle(text: str, width: int) -> str:
     return _first(text, head) + ELLIPSIS + _last(text, room - head)
 
 
+def cut_key(text: str, width: int) -> str:
+    """A folded key in at most `width` cells: its last names give way first, `{weight,bias,…}`, then its middle."""
+    start = text.rfind("{")
+    if cells(text) <= width or start < 0 or not text.endswith("}"):
+        return cut_middle(text, width)
+    names = text[start + 1 : -1].split(",")
+    while len(names) > 1:
+        names.pop()
+        shorter = f"{text[:start]}{{{','.join(names)},…}}"
+        if cells(shorter) <= width:
+            return shorter
+    return cut_middle(text, width)
+
+
 def cut_end(text: str, width: int) -> str:
     """At most `width` cells, with `…` for a missing end."""
     return text if cells(text) <= width else _first(text, max(width - 1, 0)) + ELLIPSIS
