@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -31,9 +32,10 @@ class Figure:
 
 @dataclass(frozen=True)
 class Bars:
-    """One group of the plot: seconds by contender."""
+    """One group of the plot: seconds by contender.  Groups of one scale are drawn to the same length."""
 
     title: str
+    scale: str
     seconds: dict[str, float]
 
 
@@ -43,17 +45,23 @@ def load_built(paths: dict[str, Path]) -> tuple[list[Figure], list[Bars]]:
     for name, path in paths.items():
         model = files.model()
         expected = next(iter(torch.load(paths["torch zip"], mmap=True).values())).clone()
-        contenders = {
+        contenders: dict[str, Callable[[], object]] = {
             "bare read": bare_read(model, path),
-            **{loader: into(loader, model, path) for loader in LOADERS if usable(loader, name, assign=False)},
+            **{
+                loader: partial(LOADERS[loader], model, str(path))
+                for loader in LOADERS
+                if usable(loader, name, assign=False)
+            },
         }
-        timings = interleaved(contenders, before=lambda model=model: zero(model))
+        timings = interleaved(contenders, before=partial(zero, model))
         assert torch.equal(next(iter(model.state_dict().values())), expected)
         ratio = timings["loadstone"].ratio_to(timings["bare read"])
         beside = {f"{other}": f"{timing.ratio_to(timings['bare read']):.2f} ×" for other, timing in timings.items()}
         del beside["loadstone"], beside["bare read"]
         figures.append(Figure(f"load, {name}", "≤ 1.25 × the bare read", f"{ratio:.2f} ×", ratio <= 1.25, beside))
-        bars.append(Bars(f"into a built model, {name}", {key: timing.median for key, timing in timings.items()}))
+        bars.append(
+            Bars(f"into a built model, {name}", "built", {key: timing.median for key, timing in timings.items()})
+        )
     return figures, bars
 
 
@@ -91,7 +99,7 @@ def load_meta(paths: dict[str, Path]) -> tuple[list[Figure], list[Bars]]:
         ratio = timings[f"loadstone, {name}"].ratio_to(floor)
         budget = "≤ 1.1 × torch.load(mmap=True) of the torch zip, assign=True"
         figures.append(Figure(f"load onto meta, {name}", budget, f"{ratio:.2f} ×", ratio <= 1.1, beside))
-    return figures, [Bars("onto a model on meta", {key: timing.median for key, timing in timings.items()})]
+    return figures, [Bars("onto a model on meta", "meta", {key: timing.median for key, timing in timings.items()})]
 
 
 def inspect(folder: Path) -> list[Figure]:
@@ -112,19 +120,19 @@ def inspect(folder: Path) -> list[Figure]:
 
 def plan(folder: Path) -> list[Figure]:
     """A plan of 30,000 keys from an open file for a model on meta, and how it grows."""
-    seconds = {}
+    contenders: dict[str, Callable[[], object]] = {}
     for keys in (7_500, 30_000):
         with torch.device("meta"):
             model = files.ManyKeys(keys)
         path = folder / f"{keys}.pth"
         torch.save({f"module.{key}": torch.zeros(tensor.shape) for key, tensor in model.state_dict().items()}, path)
-        with loadstone.open(path) as checkpoint:
-            assert len(checkpoint.weights) == keys
-            contenders = {"plan": lambda model=model, checkpoint=checkpoint: loadstone.plan(model, checkpoint)}
-            seconds[keys] = interleaved(contenders, rounds=5)["plan"].median
-    growth = seconds[30_000] / seconds[7_500]
+        checkpoint = loadstone.open(path)
+        assert len(checkpoint.weights) == keys
+        contenders[str(keys)] = partial(loadstone.plan, model, checkpoint)
+    timings = interleaved(contenders, rounds=5)
+    seconds, growth = timings["30000"].median, timings["30000"].ratio_to(timings["7500"])
     return [
-        Figure("plan of 30,000 keys", "≤ 1 s", f"{seconds[30_000]:.2f} s", seconds[30_000] <= 1),
+        Figure("plan of 30,000 keys", "≤ 1 s", f"{seconds:.2f} s", seconds <= 1),
         Figure("plan, 4 times the keys", "linear: ≤ 5 × the time", f"{growth:.1f} ×", growth <= 5),
     ]
 
@@ -136,11 +144,6 @@ def usable(loader: str, name: str, *, assign: bool) -> bool:
     if name == "safetensors":
         return loader.startswith(("loadstone", "safetensors"))
     return not loader.startswith("safetensors") and not (name == "torch legacy" and "mmap" in loader)
-
-
-def into(loader: str, model: nn.Module, path: Path) -> Callable[[], object]:
-    """The loader with its arguments, to be called without."""
-    return lambda: LOADERS[loader](model, str(path))
 
 
 def zero(model: nn.Module) -> None:

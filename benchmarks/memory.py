@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import select
 import statistics
 import subprocess
 import sys
@@ -61,9 +62,8 @@ def anonymous(pid: int) -> int:
 
 def readable(child: subprocess.Popen[str]) -> bool:
     """The child has printed something."""
-    import select
-
-    return bool(select.select([child.stdout], [], [], 0)[0])
+    assert child.stdout is not None
+    return bool(select.select([child.stdout.fileno()], [], [], 0)[0])
 
 
 def whole_process(command: list[str], *, rounds: int = 9) -> tuple[float, int]:

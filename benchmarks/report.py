@@ -85,11 +85,12 @@ def plot(bars: list[Bars], path: Path) -> None:
         panel.barh(names, values, color=colors, height=0.7)
         panel.invert_yaxis()
         panel.set_title(group.title, loc="left", fontsize=10, fontweight="bold")
-        panel.set_xlim(0, max(values) * 1.15)
+        longest = 1000 * max(max(other.seconds.values()) for other in bars if other.scale == group.scale)
+        panel.set_xlim(0, longest * 1.15)
         panel.xaxis.set_visible(False)
         panel.spines[["top", "right", "bottom"]].set_visible(False)
         panel.tick_params(axis="y", length=0)
         for place, value in enumerate(values):
             text = f"{value:,.0f} ms" if value >= 10 else f"{value:.1f} ms"
-            panel.text(value + max(values) * 0.01, place, text, va="center")
+            panel.text(value + longest * 0.01, place, text, va="center")
     figure.savefig(path, metadata={"Date": None})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
+import inspect
 import re
 from pathlib import Path
 
@@ -78,6 +79,20 @@ def test_every_heading_of_the_reference_is_a_public_name():
     named = set(re.findall(r"^### (.+)$", PAGES["docs/reference/python.md"], re.MULTILINE))
     names = {name for heading in named for name in re.findall(r"`(\w+)`", heading)}
     assert names - set(loadstone.__all__) == set()
+
+
+def test_the_options_of_the_reference_are_those_of_plan():
+    section = PAGES["docs/reference/python.md"].split("## Options")[1].split("\n## ")[0]
+    first_cells = re.findall(r"^\| (`.+?) \|", section, re.MULTILINE)
+    named = {name for cell in first_cells for name in re.findall(r"`(\w+)=", cell)}
+    assert named == set(inspect.signature(loadstone.plan).parameters) - {"model", "source"}
+
+
+def test_every_attribute_of_the_reference_exists():
+    sections = re.findall(r"^### `(\w+)`(.*?)(?=^##)", PAGES["docs/reference/python.md"], re.MULTILINE | re.DOTALL)
+    named = {(cls, name) for cls, text in sections for name in re.findall(r"`\.(\w+)", text)}
+    assert ("Plan", "apply") in named
+    assert [(cls, name) for cls, name in sorted(named) if not hasattr(getattr(loadstone, cls), name)] == []
 
 
 def test_every_error_of_the_reference_exists():
