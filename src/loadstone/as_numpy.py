@@ -33,7 +33,8 @@ def dtype_of(name: str) -> numpy.dtype:
                 fixes=(Fix("install it", "pip install ml_dtypes"),),
             )
         ) from error
-    return numpy.dtype(getattr(ml_dtypes, numpy_name))
+    dtype: numpy.dtype = numpy.dtype(getattr(ml_dtypes, numpy_name))
+    return dtype
 
 
 def allocate(nbytes: int) -> tuple[numpy.ndarray, memoryview]:
