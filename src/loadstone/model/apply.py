@@ -88,14 +88,17 @@ def apply(plan: Plan, loading: Loading) -> None:
     keeps_old = loading.backup or after_load.can_fail(loading.model, loading.extra_state)
     old = [(tensor, tensor.detach().clone()) for tensor in in_place] if keeps_old else []
     started: list[Fill] = []
+    is_swapped = False
     try:
         # new tensors first: a disk that fails there has changed nothing
         fill_all([fill for fill in fills if id(fill.target) in new], scratch, lambda fill: None)
         fill_all([fill for fill in fills if id(fill.target) not in new], scratch, started.append)
+        is_swapped = True
         swap.commit()
         after_load.run(plan, loading.model, loading.extra_state)
     except BaseException as error:
-        swap.undo()
+        if is_swapped:
+            swap.undo()
         if not started:
             raise
         if keeps_old:

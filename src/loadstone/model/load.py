@@ -12,6 +12,7 @@ from typing import TypeAlias, Unpack
 import torch
 from torch import nn
 
+from loadstone import collector
 from loadstone.checkpoint import Checkpoint, open_checkpoint
 from loadstone.errors import Diagnostic, RecipeError, worst_first
 from loadstone.matching.names import make_plan
@@ -160,7 +161,8 @@ def _bound(model: nn.Module, source: Source, options: Checked) -> tuple[Plan, _O
     if opened.checkpoint is not None:
         weakref.finalize(opened, opened.checkpoint.close)
     try:
-        return _planned(model, opened, options), opened
+        with collector.paused():
+            return _planned(model, opened, options), opened
     except BaseException:
         opened.close()
         raise

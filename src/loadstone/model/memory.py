@@ -10,7 +10,8 @@ from torch import nn
 
 from loadstone.errors import Diagnostic, FormatError
 from loadstone.model.schema import EXTRA_STATE, dtype_name
-from loadstone.tensors import Layout, Storage, TensorInfo
+from loadstone.storage import Storage
+from loadstone.tensors import Layout, TensorInfo
 from loadstone.tree import every_tensor
 from loadstone.values import AnnotatedDict, Value
 from loadstone.weights import WeightSet, choose, find_weight_sets

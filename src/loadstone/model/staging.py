@@ -15,7 +15,8 @@ from loadstone.errors import Diagnostic, FormatError, LoadstoneError, MatchError
 from loadstone.matching.plan import Action, Op
 from loadstone.model.casts import check_cast
 from loadstone.model.pieces import Scratch, pieces_of
-from loadstone.tensors import Storage, TensorInfo
+from loadstone.storage import Storage
+from loadstone.tensors import TensorInfo
 
 
 @dataclass(frozen=True, slots=True)

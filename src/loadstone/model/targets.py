@@ -14,7 +14,7 @@ from torch import nn
 
 from loadstone import as_torch
 from loadstone.dtypes import DTYPES
-from loadstone.errors import Diagnostic
+from loadstone.errors import Diagnostic, MatchError
 from loadstone.matching.plan import Action
 from loadstone.model.copying import is_plain_memory
 from loadstone.model.schema import Identity, Place, identity_of
@@ -176,14 +176,17 @@ def swap_for(replaced: Iterable[tuple[Target, torch.Tensor]], placement: Placeme
                     data.append((old, old.data, new))
                     made[id(old)] = old
                 else:
-                    made[id(old)] = _in_place_of(old, new, place.kind)
+                    made[id(old)] = _in_place_of(old, new, place)
             if made[id(old)] is not old:
                 changes.append((place, old, made[id(old)]))
     return Swap(tuple(changes), tuple(data))
 
 
-def _in_place_of(old: torch.Tensor, new: torch.Tensor, kind: str) -> torch.Tensor:
-    if kind == "parameter":
+def _in_place_of(old: torch.Tensor, new: torch.Tensor, place: Place) -> torch.Tensor:
+    if old.requires_grad and not (new.dtype.is_floating_point or new.dtype.is_complex):
+        message = f"`{place.key}` wants a gradient, which {new.dtype} cannot have"
+        raise MatchError(Diagnostic("dtype-breaks-values", message, keys=(place.key,)))
+    if place.kind == "parameter":
         fresh: torch.Tensor = nn.Parameter(new.detach(), requires_grad=old.requires_grad)
     else:
         fresh = new.detach().requires_grad_(old.requires_grad)
