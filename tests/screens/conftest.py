@@ -16,7 +16,8 @@ from loadstone.errors import Diagnostic
 from loadstone.formats.contents import Contents
 from loadstone.io.sources import MemorySource
 from loadstone.matching.schema import Schema, Slot
-from loadstone.tensors import Storage, TensorInfo, contiguous_stride
+from loadstone.storage import Storage
+from loadstone.tensors import TensorInfo, contiguous_stride
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 Shapes = Mapping[str, tuple[int, ...]]

@@ -13,11 +13,10 @@ import click
 
 from loadstone.cli.commands import commands
 from loadstone.cli.output import Output
-from loadstone.errors import LoadstoneError
+from loadstone.errors import Diagnostic, IntegrityError, LoadstoneError
 
 COULD_NOT = 2
 INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
-NOBODY_READS = 141  # 128 + SIGPIPE
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,7 +25,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     output = Output(is_json="--json" in words)
     try:
         status = commands.main(words, prog_name="loadstone", standalone_mode=False, obj=output)
-        sys.stdout.flush()
         return status if isinstance(status, int) else 0
     except LoadstoneError as error:
         output.error(error)
@@ -35,19 +33,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         output.hint("interrupted, nothing was changed")
         return INTERRUPTED
-    except BrokenPipeError:
-        _silence_stdout()
-        return NOBODY_READS
+    except OSError as error:
+        what = f"`{error.filename}`" if error.filename else "writing the answer"
+        output.error(IntegrityError(Diagnostic("io-error", f"{what}: {error.strerror or error}")))
     except Exception as error:
         if os.environ.get("LOADSTONE_DEBUG"):
             raise
         output.internal(error)
     return COULD_NOT
-
-
-def _silence_stdout() -> None:
-    """What is still buffered goes nowhere, so that the interpreter does not complain about it on its way out."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 __all__ = ["main"]

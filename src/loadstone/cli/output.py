@@ -15,11 +15,13 @@ import click
 from loadstone.errors import LoadstoneError
 from loadstone.screens.diagnostic import render_error
 from loadstone.screens.lines import EMPTY, Line, draw, line
-from loadstone.screens.text import ascii_only, visible
+from loadstone.screens.text import ascii_only, visible, wrap
 
 SCHEMA_VERSION = 1
 _WIDTHS = (60, 140)  # cells; a screen is not drawn narrower or wider
 _USUAL_WIDTH = 100  # where nobody says
+_PIECE = 32 * 1024  # characters
+_NOBODY_READS = 141  # 128 + SIGPIPE, as a shell reports it
 _REPORT = "https://github.com/loadstone/loadstone/issues"
 
 
@@ -51,7 +53,9 @@ class Output:
     def hint(self, text: str) -> None:
         """One line of what to do next, for stderr; set off from the answer where a terminal shows both."""
         lines: list[Line] = [EMPTY] if sys.stdout.isatty() and sys.stderr.isatty() else []
-        _write(sys.stderr, draw([*lines, line(("hint: ", "dim"), text)], color=_is_colored(sys.stderr)))
+        for number, part in enumerate(wrap(visible(text), self.width - 6)):
+            lines.append(line("      " if number else ("hint: ", "dim"), part))
+        _write(sys.stderr, draw(lines, color=_is_colored(sys.stderr)))
 
     def progress(self, text: str) -> AbstractContextManager[object]:
         """A spinner on stderr while something takes its time; nothing where stderr is no terminal."""
@@ -103,10 +107,15 @@ def _is_colored(stream: TextIO) -> bool:
 
 
 def _write(stream: TextIO, text: str) -> None:
-    """Write it; in ASCII where the stream cannot carry the drawn signs."""
+    """Write it; in ASCII where the stream cannot carry the drawn signs.  Leaves where nobody reads any more."""
     try:
         text.encode(stream.encoding or "ascii")
     except UnicodeEncodeError:
         text = ascii_only(text)
-    stream.write(text)
-    stream.flush()
+    try:
+        for start in range(0, len(text), _PIECE):  # one large write to a pipe may stop half way without an error
+            stream.write(text[start : start + _PIECE])
+        stream.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # for what the interpreter flushes on its way out
+        raise SystemExit(_NOBODY_READS) from None

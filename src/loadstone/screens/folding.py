@@ -15,6 +15,7 @@ from typing import Protocol
 from loadstone.keys import fold_groups as fold_keys
 
 _MOST_PARTS = 40  # of a key; what is deeper stays one name
+_MOST_NAMES = 8  # in one pair of braces; more than that nobody reads
 _UNNUMBERED = "\0"  # the family of the names that end in no number
 
 
@@ -133,7 +134,9 @@ def _labels(names: list[tuple[int, str]]) -> Iterator[tuple[int, str, str, int]]
         families.setdefault(stem if stem != name else _UNNUMBERED, []).append(name)
     others = [*families.pop(_UNNUMBERED, [])]
     others += [members.pop() for members in families.values() if len(members) == 1]
-    for members in [sorted(others, key=place_of.__getitem__), *families.values()]:
+    others.sort(key=place_of.__getitem__)
+    alone = [[name] for name in others] if len(others) > _MOST_NAMES else [others]
+    for members in [*alone, *families.values()]:
         for folded in fold_keys(members):
             first = folded.keys[0]
             yield place_of[first], first, folded.text, len(folded.keys)
