@@ -89,7 +89,7 @@ def test_the_options_of_the_reference_are_those_of_plan():
 
 
 def test_every_attribute_of_the_reference_exists():
-    sections = re.findall(r"^### `(\w+)`(.*?)(?=^##)", PAGES["docs/reference/python.md"], re.MULTILINE | re.DOTALL)
+    sections = re.findall(r"^### `([A-Z]\w+)`(.*?)(?=^##)", PAGES["docs/reference/python.md"], re.MULTILINE | re.DOTALL)
     named = {(cls, name) for cls, text in sections for name in re.findall(r"`\.(\w+)", text)}
     assert ("Plan", "apply") in named
     assert [(cls, name) for cls, name in sorted(named) if not hasattr(getattr(loadstone, cls), name)] == []

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from loadstone.errors import FormatError, IntegrityError
 from loadstone.io.sources import MemorySource
-from loadstone.tensors import Extent, Part, Storage, TensorInfo, contiguous_stride, dense
+from loadstone.storage import Extent, Storage
+from loadstone.tensors import Part, TensorInfo, contiguous_stride, dense
 
 
 def stored(array: numpy.ndarray, **options: object) -> Storage:

@@ -8,7 +8,8 @@ import pytest
 
 from loadstone.errors import LimitError
 from loadstone.io.limits import DEFAULT_LIMITS, Limits
-from loadstone.tensors import Storage, TensorInfo, contiguous_stride
+from loadstone.storage import Storage
+from loadstone.tensors import TensorInfo, contiguous_stride
 from loadstone.tree import check_expansion, every_tensor
 from loadstone.values import Opaque
 

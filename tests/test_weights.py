@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from loadstone.errors import FormatError
-from loadstone.tensors import Storage, TensorInfo, contiguous_stride
+from loadstone.storage import Storage
+from loadstone.tensors import TensorInfo, contiguous_stride
 from loadstone.values import AnnotatedDict, Opaque, SavedModule
 from loadstone.weights import choose, find_weight_sets
 

@@ -15,7 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from loadstone.checkpoint import Checkpoint
-from loadstone.checkpoint import open_checkpoint as open  # noqa: A004  the verb of the library; builtins.open is not used here
+from loadstone.checkpoint import open_checkpoint as open
 from loadstone.errors import (
     Diagnostic,
     Fix,

@@ -23,6 +23,7 @@ class Entry:
     advice: str
 
 
+# fmt: off
 _ROWS: tuple[tuple[str, Severity, str, str, str], ...] = (
     # --- the file -----------------------------------------------------------------------------------------------
     (
@@ -79,11 +80,6 @@ _ROWS: tuple[tuple[str, Severity, str, str, str], ...] = (
         "missing-record", "error", "a part the file refers to is not in it",
         "The pickle names a storage that has no record, or the record is shorter than it says.",
         "The file is damaged. Get it again from its source.",
-    ),
-    (
-        "bad-checksum", "error", "stored and computed checksum differ",
-        "The bytes have changed since the file was written.",
-        "The file is damaged in storage or transfer. Get it again from its source.",
     ),
     (
         "bad-compression", "error", "a compressed record cannot be expanded",
@@ -323,5 +319,6 @@ _ROWS: tuple[tuple[str, Severity, str, str, str], ...] = (
         "Run `pip install loadstone[torch]`.",
     ),
 )
+# fmt: on
 
 CATALOG: dict[str, Entry] = {row[0]: Entry(*row) for row in _ROWS}

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import gc
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Self, final
 
+from loadstone import collector
 from loadstone.errors import Diagnostic, Fix, FormatError, worst_first
 from loadstone.formats.contents import Contents, Context
 from loadstone.formats.registry import open_path, open_source
@@ -153,7 +152,7 @@ def open_checkpoint(
         )
     context = Context(open_source, limits)
     try:
-        with _collector_paused():
+        with collector.paused():
             contents = open_path(Path(path), context)
             check_expansion(contents.tree, limits)
         return Checkpoint(contents, name=name, sources=context.sources, weights=weights)
@@ -161,15 +160,3 @@ def open_checkpoint(
         for source in context.sources:
             source.close()
         raise
-
-
-@contextmanager
-def _collector_paused() -> Iterator[None]:
-    """Headers of 30,000 tensors are many small objects and no garbage: looking for it takes a third of the time."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()

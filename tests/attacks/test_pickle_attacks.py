@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from loadstone.errors import FormatError
-from loadstone.formats.globals import judge
-from loadstone.formats.pickle_vm import execute
+from loadstone.formats.pickles.globals import judge
+from loadstone.formats.pickles.vm import execute
 from loadstone.io.sources import MemorySource
 
 
@@ -123,7 +123,7 @@ def test_nothing_is_imported(tmp_path: Path) -> None:
     (tmp_path / "payload.pkl").write_bytes(b"(cantigravity\nfly\ncthis\ns\n)Rt.")
     script = (
         "import sys; from pathlib import Path\n"
-        "from loadstone.formats.pickle_vm import execute; from loadstone.formats.globals import judge\n"
+        "from loadstone.formats.pickles.vm import execute; from loadstone.formats.pickles.globals import judge\n"
         "from loadstone.io.sources import MemorySource\n"
         "before = set(sys.modules)\n"
         "judge(execute(MemorySource(Path(sys.argv[1]).read_bytes(), 'x')), 'x')\n"

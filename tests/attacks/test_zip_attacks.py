@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from loadstone.errors import FormatError, IntegrityError, LimitError, LoadstoneError, UnsafeError
-from loadstone.formats.zip_archive import open_archive
 from loadstone.formats.zip_family import kind_of
+from loadstone.formats.zips.archive import open_archive
 from loadstone.io.limits import Limits
 from loadstone.io.sources import MemorySource
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from loadstone.errors import FormatError
 from loadstone.formats.chunks import Box, assemble, tiles
 from loadstone.io.sources import MemorySource
-from loadstone.tensors import Extent, Part, Storage, TensorInfo, contiguous_stride
+from loadstone.storage import Extent, Storage
+from loadstone.tensors import Part, TensorInfo, contiguous_stride
 
 
 def counted(shape: tuple[int, ...], boxes: list[Box]) -> bool:

@@ -18,7 +18,7 @@ from loadstone.errors import FormatError, IntegrityError, LoadstoneError
 from loadstone.formats import npz
 from loadstone.formats.contents import Contents, Context
 from loadstone.formats.registry import open_source
-from loadstone.formats.zip_archive import open_archive
+from loadstone.formats.zips.archive import open_archive
 from loadstone.io.sources import FileSource, MemorySource
 from loadstone.values import Opaque
 

@@ -10,7 +10,8 @@ from loadstone.matching.names import make_plan
 from loadstone.matching.options import Options
 from loadstone.matching.plan import Plan
 from loadstone.matching.schema import Schema, Slot
-from loadstone.tensors import Storage, TensorInfo, contiguous_stride
+from loadstone.storage import Storage
+from loadstone.tensors import TensorInfo, contiguous_stride
 
 Shapes = Mapping[str, tuple[int, ...]]
 

@@ -112,7 +112,8 @@ _SCRIPT = """
 from loadstone.matching.names import make_plan
 from loadstone.matching.options import Options
 from loadstone.matching.schema import Schema, Slot
-from loadstone.tensors import Storage, TensorInfo, contiguous_stride
+from loadstone.storage import Storage
+from loadstone.tensors import TensorInfo, contiguous_stride
 
 def tensor(key, shape):
     return TensorInfo(key, "float32", shape, contiguous_stride(shape), 0, Storage(key, 10_000, ()))

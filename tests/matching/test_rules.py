@@ -8,7 +8,7 @@ from loadstone.errors import Diagnostic, RecipeError
 from loadstone.matching.candidates import Candidate
 from loadstone.matching.migration import Migration
 from loadstone.matching.schema import Schema, Slot
-from loadstone.tensors import Storage
+from loadstone.storage import Storage
 
 
 def codes(plan):

@@ -16,10 +16,10 @@ from loadstone.dtypes import DTYPES
 from loadstone.errors import Diagnostic, FormatError, IntegrityError
 from loadstone.formats.chunks import assemble
 from loadstone.formats.contents import Contents, Context
-from loadstone.formats.globals import judge
 from loadstone.formats.members import member_path
-from loadstone.formats.pickle_values import Call, Global, PickledDict, PickleValue
-from loadstone.formats.pickle_vm import execute
+from loadstone.formats.pickles.globals import judge
+from loadstone.formats.pickles.values import Call, Global, PickledDict, PickleValue
+from loadstone.formats.pickles.vm import execute
 from loadstone.io.sources import ByteSource, SliceSource
 from loadstone.tensors import MAX_INT64, Part, TensorInfo
 from loadstone.values import Value

@@ -22,7 +22,8 @@ from pathlib import Path
 from loadstone.errors import Diagnostic, FormatError, IntegrityError, UnsafeError
 from loadstone.formats.contents import Contents, Context
 from loadstone.formats.members import member_path
-from loadstone.tensors import MAX_INT64, Extent, Storage, TensorInfo, contiguous_stride
+from loadstone.storage import Extent, Storage
+from loadstone.tensors import MAX_INT64, TensorInfo, contiguous_stride
 from loadstone.values import Value
 
 FORMAT = "deepspeed"

@@ -17,7 +17,8 @@ from loadstone.dtypes import nbytes_of
 from loadstone.errors import Diagnostic, FormatError, IntegrityError
 from loadstone.formats.contents import Contents, Context
 from loadstone.io.sources import ByteSource
-from loadstone.tensors import MAX_INT64, Extent, Storage, contiguous_stride, dense
+from loadstone.storage import Extent, Storage
+from loadstone.tensors import MAX_INT64, contiguous_stride, dense
 from loadstone.values import Opaque, Value
 
 FORMAT = "gguf"

@@ -13,12 +13,13 @@ from math import prod
 from loadstone.dtypes import DTYPES
 from loadstone.errors import Diagnostic, IntegrityError
 from loadstone.formats.contents import Contents, Context
-from loadstone.formats.globals import judge
 from loadstone.formats.npy_header import MAGIC, NpyHeader, read_header
-from loadstone.formats.pickle_vm import execute
-from loadstone.formats.zip_archive import Archive
+from loadstone.formats.pickles.globals import judge
+from loadstone.formats.pickles.vm import execute
+from loadstone.formats.zips.archive import Archive
 from loadstone.io.sources import ByteSource, SliceSource
-from loadstone.tensors import Extent, Storage, TensorInfo, contiguous_stride
+from loadstone.storage import Extent, Storage
+from loadstone.tensors import TensorInfo, contiguous_stride
 from loadstone.values import Opaque, Value
 
 FORMAT = "npz"

@@ -12,11 +12,11 @@ from typing import NoReturn, final
 
 from loadstone.errors import Diagnostic, IntegrityError, LoadstoneError
 from loadstone.formats.contents import Contents, Context
-from loadstone.formats.judged_pickles import JudgedPickles
-from loadstone.formats.pickle_values import PickleValue
-from loadstone.formats.pickle_vm import execute
-from loadstone.formats.pickled import interpret
-from loadstone.formats.storage_classes import STREAM_MAGIC
+from loadstone.formats.pickles.interpret import interpret
+from loadstone.formats.pickles.judged import JudgedPickles
+from loadstone.formats.pickles.storage_classes import STREAM_MAGIC
+from loadstone.formats.pickles.values import PickleValue
+from loadstone.formats.pickles.vm import execute
 from loadstone.formats.trailing_bytes import check_end, is_padding
 from loadstone.io.sources import ByteSource, SliceSource
 

@@ -16,7 +16,8 @@ from loadstone.errors import Diagnostic, FormatError, IntegrityError, LoadstoneE
 from loadstone.formats import strict_json
 from loadstone.formats.contents import Contents, Context
 from loadstone.io.sources import ByteSource
-from loadstone.tensors import MAX_INT64, Extent, Storage, TensorInfo, contiguous_stride
+from loadstone.storage import Extent, Storage
+from loadstone.tensors import MAX_INT64, TensorInfo, contiguous_stride
 
 FORMAT = "safetensors"
 MAX_HEADER_NBYTES = 100_000_000  # the package's own limit

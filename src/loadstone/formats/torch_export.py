@@ -24,9 +24,10 @@ from loadstone.dtypes import BY_SCALAR_TYPE
 from loadstone.errors import Diagnostic, FormatError, UnsafeError
 from loadstone.formats.contents import Contents, Context
 from loadstone.formats.strict_json import parse
-from loadstone.formats.zip_archive import Archive
-from loadstone.formats.zip_members import archive_metadata, archive_notes, code_note, code_of, judge_others
-from loadstone.tensors import Storage, TensorInfo, dense
+from loadstone.formats.zips.archive import Archive
+from loadstone.formats.zips.members import archive_metadata, archive_notes, code_note, code_of, judge_others
+from loadstone.storage import Storage
+from loadstone.tensors import TensorInfo, dense
 from loadstone.values import SavedModule, Value
 
 FORMAT = "torch-export"

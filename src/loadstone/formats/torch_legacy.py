@@ -19,13 +19,14 @@ from typing import final
 
 from loadstone.errors import Diagnostic, FormatError, IntegrityError
 from loadstone.formats.contents import Contents, Context
-from loadstone.formats.judged_pickles import JudgedPickles
-from loadstone.formats.pickle_values import Execution, Global, PickleValue
-from loadstone.formats.pickled import interpret
-from loadstone.formats.storage_classes import STREAM_MAGIC, StorageRef, element_of
+from loadstone.formats.pickles.interpret import interpret
+from loadstone.formats.pickles.judged import JudgedPickles
+from loadstone.formats.pickles.storage_classes import STREAM_MAGIC, StorageRef, element_of
+from loadstone.formats.pickles.values import Execution, Global, PickleValue
 from loadstone.formats.trailing_bytes import check_end
 from loadstone.io.sources import ByteSource
-from loadstone.tensors import MAX_INT64, Extent, Storage
+from loadstone.storage import Extent, Storage
+from loadstone.tensors import MAX_INT64
 
 FORMAT = "torch-legacy"
 PROTOCOL_VERSION = 1001

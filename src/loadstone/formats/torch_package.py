@@ -11,11 +11,11 @@ Source: torch/package/package_exporter.py, package_importer.py.
 from __future__ import annotations
 
 from loadstone.formats.contents import Contents, Context
-from loadstone.formats.judged_pickles import JudgedPickles
-from loadstone.formats.pickled import interpret
-from loadstone.formats.zip_archive import Archive
-from loadstone.formats.zip_members import archive_metadata, archive_notes, code_note, code_of, judge_others
-from loadstone.formats.zip_storages import ZipStorages
+from loadstone.formats.pickles.interpret import interpret
+from loadstone.formats.pickles.judged import JudgedPickles
+from loadstone.formats.zips.archive import Archive
+from loadstone.formats.zips.members import archive_metadata, archive_notes, code_note, code_of, judge_others
+from loadstone.formats.zips.storages import ZipStorages
 from loadstone.values import Value
 
 FORMAT = "torch-package"

@@ -19,14 +19,15 @@ from typing import Final, final
 from loadstone.dtypes import nbytes_of
 from loadstone.errors import Diagnostic, FormatError, IntegrityError
 from loadstone.formats.contents import Contents, Context
-from loadstone.formats.judged_pickles import JudgedPickles
-from loadstone.formats.pickle_values import Execution, Global, PersistentId, PickleValue
-from loadstone.formats.pickled import interpret
-from loadstone.formats.storage_classes import StorageRef, element_of
+from loadstone.formats.pickles.interpret import interpret
+from loadstone.formats.pickles.judged import JudgedPickles
+from loadstone.formats.pickles.storage_classes import StorageRef, element_of
+from loadstone.formats.pickles.values import Execution, Global, PersistentId, PickleValue
 from loadstone.formats.tar_members import BLOCK_NBYTES, Member, is_header, members
 from loadstone.formats.trailing_bytes import check_end
 from loadstone.io.sources import ByteSource, SliceSource
-from loadstone.tensors import Extent, Storage, TensorInfo, dense
+from loadstone.storage import Extent, Storage
+from loadstone.tensors import TensorInfo, dense
 
 FORMAT = "torch-tar"
 ARCHIVE_FORMAT = "nemo"

@@ -10,8 +10,8 @@ from importlib import import_module
 
 from loadstone.errors import Diagnostic, Fix, FormatError, IntegrityError
 from loadstone.formats.contents import Contents, Context
-from loadstone.formats.zip_archive import Archive, open_archive
-from loadstone.formats.zip_directory import ambiguous
+from loadstone.formats.zips.archive import Archive, open_archive
+from loadstone.formats.zips.directory import ambiguous
 from loadstone.io.sources import ByteSource
 
 # reader, and a record under the root that only its archives have; the first that fits is taken.  torch.load looks for
@@ -97,7 +97,7 @@ def _refuse_case_variants(archive: Archive) -> None:
 
 def _with_expected_size(error: IntegrityError, source: ByteSource, context: Context) -> IntegrityError:
     """The error for an archive that is cut off, with the size it should have had where that can be told."""
-    from loadstone.formats.truncated_zip import least_nbytes  # the pickle machine, only where something is wrong
+    from loadstone.formats.zips.truncated import least_nbytes  # the pickle machine, only where something is wrong
 
     first, *others = error.diagnostics
     expected = least_nbytes(source, context.limits) if error.code == "truncated-file" else None

@@ -203,7 +203,7 @@ def missing_file(path: Path) -> MissingFileError:
     except OSError:
         siblings = []
     near = get_close_matches(path.name, siblings, n=3, cutoff=0.5)
-    evidence = (("looked in", str(path.parent)),) + tuple(("near", name) for name in near)
+    evidence = (("looked in", str(path.parent)), *(("near", name) for name in near))
     return MissingFileError(Diagnostic("file-not-found", f"there is no file `{path}`", evidence))
 
 

@@ -15,7 +15,7 @@ from loadstone import as_torch
 from loadstone.dtypes import DTYPES
 from loadstone.tensors import TensorInfo
 
-PIECE_NBYTES = 16 * 1024 * 1024  # a larger row comes whole
+PIECE_NBYTES = 4 * 1024 * 1024  # a larger row comes whole
 
 
 @final

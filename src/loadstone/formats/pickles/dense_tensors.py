@@ -10,8 +10,8 @@ from math import prod
 from typing import Final
 
 from loadstone.dtypes import DTYPES
-from loadstone.formats.call_site import CallSite
-from loadstone.formats.storage_classes import StorageRef
+from loadstone.formats.pickles.call_site import CallSite
+from loadstone.formats.pickles.storage_classes import StorageRef
 from loadstone.tensors import MAX_INT64, TensorInfo, dense
 from loadstone.values import Value
 

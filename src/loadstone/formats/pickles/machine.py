@@ -2,7 +2,7 @@
 
 The stack is kept as CPython's Lib/pickle.py keeps it: MARK puts the stack aside and starts a new one, so that no
 instruction can reach below the last MARK.  The opcodes that make up most of a state dict are carried out by the loop in
-formats/pickle_vm.py; all others are methods here, found through `HANDLERS`.
+formats/pickles/vm.py; all others are methods here, found through `HANDLERS`.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, final
 
-from loadstone.formats.pickle_input import PickleInput
-from loadstone.formats.pickle_opcodes import HIGHEST_PROTOCOL
-from loadstone.formats.pickle_text import (
+from loadstone.formats.pickles.input import PickleInput
+from loadstone.formats.pickles.opcodes import HIGHEST_PROTOCOL
+from loadstone.formats.pickles.text import (
     parse_float,
     parse_index,
     parse_int_or_bool,
@@ -20,7 +20,7 @@ from loadstone.formats.pickle_text import (
     parse_quoted,
     python2_string,
 )
-from loadstone.formats.pickle_values import (
+from loadstone.formats.pickles.values import (
     NO_STATE,
     BigInt,
     Call,

@@ -1,7 +1,7 @@
 """Judge what a pickle names: which of its calls are data, which run code, and which nobody knows.
 
 `judge` walks all records an execution made, reachable from its value or not: a payload that is thrown away again, that
-hides in a key, in a hook or in a persistent id has run all the same.  The tables are in formats/known_globals.py.
+hides in a key, in a hook or in a persistent id has run all the same.  The tables are in known_globals.py.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from loadstone.errors import Diagnostic
-from loadstone.formats.known_globals import (
+from loadstone.formats.pickles.known_globals import (
     DANGEROUS,
     DATA_MODULES,
     FUNCTION_ARGUMENT,
@@ -27,7 +27,7 @@ from loadstone.formats.known_globals import (
     SAFE_STDLIB,
     STDLIB,
 )
-from loadstone.formats.pickle_values import (
+from loadstone.formats.pickles.values import (
     NO_STATE,
     BigInt,
     Call,

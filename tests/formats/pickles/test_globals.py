@@ -19,9 +19,9 @@ import pytest
 import torch
 
 from loadstone.errors import Diagnostic
-from loadstone.formats.globals import MAX_FINDINGS, canonical, judge, printable
-from loadstone.formats.known_globals import FUNCTION_ARGUMENT, SAFE_BUILDERS, SAFE_STDLIB
-from loadstone.formats.pickle_vm import execute
+from loadstone.formats.pickles.globals import MAX_FINDINGS, canonical, judge, printable
+from loadstone.formats.pickles.known_globals import FUNCTION_ARGUMENT, SAFE_BUILDERS, SAFE_STDLIB
+from loadstone.formats.pickles.vm import execute
 from loadstone.io.sources import MemorySource
 
 

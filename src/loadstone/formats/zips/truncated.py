@@ -8,8 +8,8 @@ from __future__ import annotations
 import struct
 
 from loadstone.errors import LoadstoneError
-from loadstone.formats.pickle_vm import execute
-from loadstone.formats.storage_classes import element_of
+from loadstone.formats.pickles.storage_classes import element_of
+from loadstone.formats.pickles.vm import execute
 from loadstone.io.limits import Limits
 from loadstone.io.sources import ByteSource
 

@@ -10,10 +10,11 @@ import re
 from typing import final
 
 from loadstone.errors import Diagnostic, FormatError, IntegrityError
-from loadstone.formats.pickle_values import Global, PickleValue
-from loadstone.formats.storage_classes import StorageRef, element_of
-from loadstone.formats.zip_archive import Archive
-from loadstone.tensors import MAX_INT64, Storage
+from loadstone.formats.pickles.storage_classes import StorageRef, element_of
+from loadstone.formats.pickles.values import Global, PickleValue
+from loadstone.formats.zips.archive import Archive
+from loadstone.storage import Storage
+from loadstone.tensors import MAX_INT64
 
 _MAX_KEY_CHARACTERS = 256
 _MAX_TEXT_CHARACTERS = 1024

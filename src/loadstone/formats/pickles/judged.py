@@ -10,9 +10,9 @@ from typing import Self, final
 
 from loadstone.errors import Diagnostic, LoadstoneError
 from loadstone.formats.contents import Context
-from loadstone.formats.globals import judge
-from loadstone.formats.pickle_values import Execution
-from loadstone.formats.pickle_vm import execute
+from loadstone.formats.pickles.globals import judge
+from loadstone.formats.pickles.values import Execution
+from loadstone.formats.pickles.vm import execute
 from loadstone.io.sources import ByteSource, MemorySource
 from loadstone.values import Value
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from loadstone.dtypes import BY_STORAGE
-from loadstone.formats.pickle_values import Global
-from loadstone.tensors import Storage
+from loadstone.formats.pickles.values import Global
+from loadstone.storage import Storage
 
 STREAM_MAGIC = 0x1950A86A20F9469CFC6C  # the first pickle of the stream format (torch/serialization.py, MAGIC_NUMBER)
 _UNTYPED = frozenset({"UntypedStorage", "_UntypedStorage"})  # with the underscore in torch 1.11 and 1.12

@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadstone.errors import FormatError, IntegrityError, LimitError, LoadstoneError
-from loadstone.formats.pickle_input import FIRST_WINDOW
-from loadstone.formats.pickle_opcodes import OPCODES
-from loadstone.formats.pickle_values import (
+from loadstone.formats.pickles.input import FIRST_WINDOW
+from loadstone.formats.pickles.opcodes import OPCODES
+from loadstone.formats.pickles.values import (
     BigInt,
     Call,
     Execution,
@@ -27,7 +27,7 @@ from loadstone.formats.pickle_values import (
     PickledDict,
     PickledSet,
 )
-from loadstone.formats.pickle_vm import execute
+from loadstone.formats.pickles.vm import execute
 from loadstone.io.limits import Limits
 from loadstone.io.sources import MemorySource
 

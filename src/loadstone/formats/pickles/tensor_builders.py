@@ -13,10 +13,11 @@ from dataclasses import replace
 from typing import Final
 
 from loadstone.dtypes import DTYPES
-from loadstone.formats.call_site import Builder, CallSite
-from loadstone.formats.composed_tensors import nested, quantized, sparse
-from loadstone.formats.dense_tensors import dense_over, is_shape, named_dtype
-from loadstone.tensors import Part, Storage, TensorInfo
+from loadstone.formats.pickles.call_site import Builder, CallSite
+from loadstone.formats.pickles.composed_tensors import nested, quantized, sparse
+from loadstone.formats.pickles.dense_tensors import dense_over, is_shape, named_dtype
+from loadstone.storage import Storage
+from loadstone.tensors import Part, TensorInfo
 from loadstone.values import Opaque, Value
 
 TENSOR: Final = "torch.Tensor"

@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadstone.errors import FormatError, LimitError, LoadstoneError
-from loadstone.formats.pickle_values import Execution, Global
-from loadstone.formats.pickle_vm import execute
-from loadstone.formats.pickled import StorageRef, interpret
+from loadstone.formats.pickles.interpret import StorageRef, interpret
+from loadstone.formats.pickles.values import Execution, Global
+from loadstone.formats.pickles.vm import execute
 from loadstone.io.limits import Limits
 from loadstone.io.sources import MemorySource
-from loadstone.tensors import Extent, Storage
+from loadstone.storage import Extent, Storage
 from loadstone.values import AnnotatedDict, Opaque, Value
 
 MERSENNE = 2**61 - 1  # int hashes are taken modulo this

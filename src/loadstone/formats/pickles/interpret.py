@@ -15,12 +15,15 @@ from collections.abc import Callable, Iterable
 from typing import Final, TypeAlias
 
 from loadstone.errors import Diagnostic, FormatError
-from loadstone.formats.call_site import CallSite, OpenBytes, Table
-from loadstone.formats.dense_tensors import bare_storage
-from loadstone.formats.globals import canonical
-from loadstone.formats.modules import Budget, complete, has_module_state
-from loadstone.formats.numpy_values import ARRAYS
-from loadstone.formats.pickle_values import (
+from loadstone.formats.pickles.call_site import CallSite, OpenBytes, Table
+from loadstone.formats.pickles.dense_tensors import bare_storage
+from loadstone.formats.pickles.globals import canonical
+from loadstone.formats.pickles.modules import Budget, complete, has_module_state
+from loadstone.formats.pickles.numpy_values import ARRAYS
+from loadstone.formats.pickles.plain_objects import NAMES, PLAIN, SCALARS, as_set, is_hash_attack, is_key
+from loadstone.formats.pickles.storage_classes import StorageRef
+from loadstone.formats.pickles.tensor_builders import PARAMETER, TENSOR, TENSORS
+from loadstone.formats.pickles.values import (
     NO_STATE,
     BigInt,
     Call,
@@ -32,9 +35,6 @@ from loadstone.formats.pickle_values import (
     PickledSet,
     PickleValue,
 )
-from loadstone.formats.plain_objects import NAMES, PLAIN, SCALARS, as_set, is_hash_attack, is_key
-from loadstone.formats.storage_classes import StorageRef
-from loadstone.formats.tensor_builders import PARAMETER, TENSOR, TENSORS
 from loadstone.io.limits import DEFAULT_LIMITS, Limits
 from loadstone.tensors import TensorInfo
 from loadstone.values import AnnotatedDict, Opaque, SavedModule, Value

@@ -9,10 +9,10 @@ from collections.abc import Collection
 
 from loadstone.errors import Diagnostic, LoadstoneError
 from loadstone.formats.contents import Context
-from loadstone.formats.globals import judge
-from loadstone.formats.pickle_vm import execute
-from loadstone.formats.zip_archive import Archive, Record
-from loadstone.formats.zip_directory import invalid
+from loadstone.formats.pickles.globals import judge
+from loadstone.formats.pickles.vm import execute
+from loadstone.formats.zips.archive import Archive, Record
+from loadstone.formats.zips.directory import invalid
 
 CODE_SUFFIXES = (".py", ".so", ".cpp", ".cu", ".cubin", ".ptx", ".dll", ".dylib", ".o", ".h", ".hip", ".hsaco", ".sh")
 _PICKLE_SUFFIXES = (".pkl", ".pickle")

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import final
 
 from loadstone.errors import Diagnostic, IntegrityError
-from loadstone.formats.zip_directory import (
+from loadstone.formats.zips.directory import (
     DEFLATED,
     DESCRIPTOR_FLAG,
     LEVEL_FLAGS,
@@ -30,7 +30,7 @@ from loadstone.formats.zip_directory import (
 )
 from loadstone.io.limits import DEFAULT_LIMITS, Limits
 from loadstone.io.sources import ByteSource, MemorySource, SliceSource
-from loadstone.tensors import Extent
+from loadstone.storage import Extent
 
 _LOCAL = struct.Struct("<4s5H3I2H")
 _FULL32 = 0xFFFFFFFF

@@ -12,9 +12,9 @@ from typing import Final
 
 from loadstone.dtypes import DTYPES
 from loadstone.errors import Diagnostic, FormatError
-from loadstone.formats.call_site import CallSite
-from loadstone.formats.dense_tensors import dense_over, is_shape
-from loadstone.formats.numpy_values import array
+from loadstone.formats.pickles.call_site import CallSite
+from loadstone.formats.pickles.dense_tensors import dense_over, is_shape
+from loadstone.formats.pickles.numpy_values import array
 from loadstone.tensors import Layout, Part, Quantization, TensorInfo
 from loadstone.values import Value
 

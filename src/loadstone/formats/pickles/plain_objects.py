@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
 from loadstone.dtypes import DTYPES
-from loadstone.formats.call_site import CallSite, Table
+from loadstone.formats.pickles.call_site import CallSite, Table
 from loadstone.values import Opaque, Value
 
 SCALARS: Final = frozenset({type(None), bool, int, float, complex, str, bytes})

@@ -12,9 +12,10 @@ from typing import Final
 
 from loadstone.dtypes import nbytes_of
 from loadstone.errors import Diagnostic, FormatError
-from loadstone.formats.call_site import CallSite, Table
+from loadstone.formats.pickles.call_site import CallSite, Table
 from loadstone.io.sources import MemorySource
-from loadstone.tensors import MAX_INT64, Extent, Storage, TensorInfo, contiguous_stride, dense
+from loadstone.storage import Extent, Storage
+from loadstone.tensors import MAX_INT64, TensorInfo, contiguous_stride, dense
 from loadstone.values import Opaque, Value
 
 MAX_DIMENSIONS: Final = 64  # NPY_MAXDIMS of numpy 2

@@ -1,6 +1,6 @@
 """What is known about the names that pickles hold: which are data, and which run code when they are called.
 
-The rule (formats/globals.py) needs few names.  Of Python's standard library everything is dangerous to call but the
+The rule (globals.py) needs few names.  Of Python's standard library everything is dangerous to call but the
 constructors of data listed here; of PyTorch and NumPy every function but the builders listed here; of all other
 packages, whose classes nobody can list, what is known to run code, open files or open connections.
 """

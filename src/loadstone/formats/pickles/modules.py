@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, final
 
-from loadstone.formats.pickle_values import Call, PickledDict, PickleValue
+from loadstone.formats.pickles.values import Call, PickledDict, PickleValue
 from loadstone.io.limits import Limits
 from loadstone.tensors import TensorInfo
 from loadstone.values import Opaque, SavedModule, Value

@@ -1,22 +1,22 @@
 """A pickle machine that turns opcodes into inert values: it imports nothing, calls nothing and hashes no container.
 
 Where Python's machine would import a name, this one makes a Global; where it would call, a Call; where it would hash,
-a list of pairs (formats/pickle_values.py).  Everything a pickle would have done is recorded, also what it throws away
-again, so that formats/globals.py can judge it.  Nothing here recurses.
+a list of pairs (formats/pickles/values.py).  Everything a pickle would have done is recorded, also what it throws away
+again, so that formats/pickles/globals.py can judge it.  Nothing here recurses.
 """
 
 from __future__ import annotations
 
-import gc
 import struct
 
+from loadstone import collector
 from loadstone.errors import Diagnostic, FormatError, IntegrityError, LoadstoneError
-from loadstone.formats.globals import judge
-from loadstone.formats.pickle_input import EndOfSourceError
-from loadstone.formats.pickle_machine import HANDLERS, Machine, MalformedError
-from loadstone.formats.pickle_opcodes import OPCODES
-from loadstone.formats.pickle_text import BadOperandError
-from loadstone.formats.pickle_values import Execution, PersistentId, PickledDict, PickleValue
+from loadstone.formats.pickles.globals import judge
+from loadstone.formats.pickles.input import EndOfSourceError
+from loadstone.formats.pickles.machine import HANDLERS, Machine, MalformedError
+from loadstone.formats.pickles.opcodes import OPCODES
+from loadstone.formats.pickles.text import BadOperandError
+from loadstone.formats.pickles.values import Execution, PersistentId, PickledDict, PickleValue
 from loadstone.io.limits import DEFAULT_LIMITS, Limits
 from loadstone.io.sources import ByteSource
 
@@ -33,14 +33,8 @@ def execute(source: ByteSource, start: int = 0, *, limits: Limits = DEFAULT_LIMI
     instruction is unknown or finds nothing to work on, IntegrityError (truncated-file) where the source ends before
     STOP, LimitError (resource-limit).  What the pickle had asked for up to there is in the error's diagnostics too.
     """
-    # A run makes objects and frees next to none: without this, two thirds of its time go to looking for garbage.
-    was_collecting = gc.isenabled()
-    gc.disable()
-    try:
+    with collector.paused():
         return _run(Machine(source, start, limits))
-    finally:
-        if was_collecting:
-            gc.enable()
 
 
 def _run(machine: Machine) -> Execution:

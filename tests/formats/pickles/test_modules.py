@@ -8,7 +8,7 @@ from torch import nn
 from loadstone.checkpoint import open_checkpoint
 from loadstone.errors import LimitError
 from loadstone.formats.contents import Context
-from loadstone.formats.modules import Budget, complete
+from loadstone.formats.pickles.modules import Budget, complete
 from loadstone.formats.registry import open_source
 from loadstone.io.limits import Limits
 from loadstone.io.sources import MemorySource

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadstone.errors import IntegrityError
-from loadstone.formats.zip_archive import Archive, open_archive
+from loadstone.formats.zips.archive import Archive, open_archive
 from loadstone.io.sources import FileSource, MemorySource
 
 
