@@ -22,7 +22,6 @@ _WIDTHS = (60, 140)  # cells; a screen is not drawn narrower or wider
 _USUAL_WIDTH = 100  # where nobody says
 _PIECE = 32 * 1024  # characters
 _NOBODY_READS = 141  # 128 + SIGPIPE, as a shell reports it
-_REPORT = "https://github.com/loadstone/loadstone/issues"
 
 
 class Output:
@@ -88,7 +87,7 @@ class Output:
         text = f"{type(error).__name__}: {error}"
         if self.is_json:
             self.document({"error": {"code": "internal", "message": text, "diagnostics": []}})
-        where = "LOADSTONE_DEBUG=1 shows where; report it with the file's first lines of `--json` at " + _REPORT
+        where = "this is a defect of Loadstone; report it with what LOADSTONE_DEBUG=1 shows"
         _write(sys.stderr, draw([line(("internal error", "error"), f": {text[:300]}"), line(where)]))
 
 

@@ -61,7 +61,7 @@ def next_step(plan: Plan) -> str:
         same = ", ... the same options" if plan.recipe_options else ""
         return f'load it with `loadstone.load(model, "{plan.source_name}"{same})`'
     code = plan.diagnostics[0].code
-    return f'`fresh=["fc"]` is `--fresh fc` on the command line; `loadstone explain {code}` says what a code means'
+    return f'`fresh=["fc"]` is `--fresh fc` here; `loadstone explain {code}` says more'
 
 
 def _verdict(plan: Plan, width: int) -> list[Line]:
