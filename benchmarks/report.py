@@ -20,7 +20,7 @@ PAGE = """# Benchmarks
 
 Written by `make bench`; every figure is from one run of it, on {machine}.
 The page cache is warm: every file was read just before, so this is the cost of the software, not of a disk.
-A ratio is the median of the ratios within each round; contenders take turns in every round.
+A ratio is the median of the ratios within each round; contenders take turns in every round, and who is first changes.
 
 The model is {layers} blocks of LayerNorm, Linear 1024 → 4096, GELU and Linear 4096 → 1024: {parameters:.1f} M float32
 parameters, {nbytes:.0f} MB, in three file formats with the same values.
