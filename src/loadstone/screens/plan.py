@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from loadstone.matching.plan import Action, Plan
 
 _MOST_OF_A_CODE = 6  # diagnostics with one code that are shown before the rest is counted
+_MOST_GROUPS = 24
 _MOST_FOLDS = 4  # folded keys named in a group's row
 _BEFORE_REASONS = 24  # cells: indent, sign, word and count
 
@@ -42,7 +43,11 @@ def render_plan(plan: Plan, *, width: int = 100, color: bool = False, all_rows: 
     title = f"{visible(plan.source_name)} into {visible(plan.target_name)}"
     if plan.weights:
         title += f"   weights `{visible(plan.weights)}`"
-    sections: list[list[Line]] = [[line((title, "strong"))], _verdict(plan, width), _groups(plan, width)]
+    sections: list[list[Line]] = [
+        [line((title, "strong"))],
+        _verdict(plan, width),
+        _groups(plan, width, None if all_rows else _MOST_GROUPS),
+    ]
     if all_rows:
         sections.append(_every_key(plan, width))
     sections += _diagnostics(plan.diagnostics, width, all_rows)
@@ -73,14 +78,9 @@ def _verdict(plan: Plan, width: int) -> list[Line]:
         loaded = [action for action in plan.actions if action.status == "load"]
         slots = [plan.schema.slots[str(action.target)] for action in loaded if action.target in plan.schema.slots]
         parameters = sum(slot.elements for slot in slots if slot.kind == "parameter")
-        read = {
-            key: plan.sources[key].nbytes for key in (str(action.source) for action in loaded) if key in plan.sources
-        }
-        facts = [
-            coverage,
-            f"{quantities.elements(parameters)} parameters",
-            f"{quantities.nbytes(sum(read.values()))} to read",
-        ]
+        sources = {str(action.source) for action in loaded}.intersection(plan.sources)
+        nbytes = sum(plan.sources[key].nbytes for key in sources)
+        facts = [coverage, f"{quantities.elements(parameters)} parameters", f"{quantities.nbytes(nbytes)} to read"]
         word: Span = ("ready", "good")
     else:
         errors = sum(diagnostic.severity == "error" for diagnostic in plan.diagnostics)
@@ -90,16 +90,18 @@ def _verdict(plan: Plan, width: int) -> list[Line]:
     return [line("  ", word, "   ", first), *(line(" " * (len(word[0]) + 5), text) for text in more)]
 
 
-def _groups(plan: Plan, width: int) -> list[Line]:
-    """One row for all actions that were settled in one way."""
-    groups: dict[tuple[str, str], list[Action]] = {}
+def _groups(plan: Plan, width: int, limit: int | None) -> list[Line]:
+    """One row for all actions that were settled in one way; the largest ones where there are more than `limit`."""
+    groups: dict[tuple[str, str, tuple[str, ...]], list[Action]] = {}
     for action in plan.actions:
-        groups.setdefault((_kind(action), _reason(action)), []).append(action)
+        operations = tuple(op.name for op in action.ops)
+        groups.setdefault((_kind(action), action.how, operations), []).append(action)
+    shown = sorted(groups.items(), key=lambda group: -len(group[1]))[:limit]
     order = list(_KINDS)
     branches = Counter(_branch(action) for action in plan.actions)
     rows = [
-        (_KINDS[kind], f"{len(actions):,}", _described(kind, reason, actions, branches, width - _BEFORE_REASONS))
-        for (kind, reason), actions in sorted(groups.items(), key=lambda group: order.index(group[0][0]))
+        (_KINDS[kind], f"{len(actions):,}", _described(kind, how, actions, branches, width - _BEFORE_REASONS))
+        for (kind, how, _), actions in sorted(shown, key=lambda group: order.index(group[0][0]))
     ]
     words = max((cells(word) for (_, word, _), _, _ in rows), default=0)
     digits = max((len(count) for _, count, _ in rows), default=0)
@@ -110,6 +112,8 @@ def _groups(plan: Plan, width: int) -> list[Line]:
         first, *more = wrap(described, width - before) or [""]
         lines.append(line("  ", (start, style), f"  {count:>{digits}}  ", first))
         lines += [line(" " * before, text) for text in more]
+    if len(groups) > len(shown):
+        lines.append(line((f"  … {len(groups) - len(shown):,} smaller groups, shown with --all", "dim")))
     return lines
 
 
@@ -121,18 +125,17 @@ def _kind(action: Action) -> str:
     return "same" if action.source == action.target else "renamed"
 
 
-def _reason(action: Action) -> str:
-    """How, and what happens to the values; without what names single keys."""
-    texts = [action.how, *dict.fromkeys(op.text for op in action.ops)]
-    return ", ".join(text for text in texts if text)
-
-
 def _described(
-    kind: str, reason: str, actions: Sequence[Action], branches: Mapping[tuple[bool, str], int], room: int
+    kind: str, how: str, actions: Sequence[Action], branches: Mapping[tuple[bool, str], int], room: int
 ) -> str:
-    """Which keys, and why."""
+    """Which keys, what happens to their values, and why."""
+    texts = [how] if how and how != "same key" else []
+    operations = {tuple(op.text for op in action.ops) for action in actions}
+    if len(operations) == 1:
+        texts += operations.pop()
+    else:
+        texts.append(f"{', '.join(op.name for op in actions[0].ops)} in {len(operations):,} forms, see --all")
     reasons = {action.why for action in actions}
-    texts = [reason] if reason and reason != "same key" else []
     if len(reasons) == 1 and (why := reasons.pop()):
         texts.append(why)
     if kind in ("same", "renamed"):
@@ -175,7 +178,7 @@ def _every_key(plan: Plan, width: int) -> list[Line]:
                 (sign, style),
                 (action.target if action.target is not None else "–", ""),
                 (action.source if action.source is not None else "–", "dim" if action.source == action.target else ""),
-                (word, style),
+                (", ".join(op.text for op in action.ops) or word, style),
             )
         )
     head: Sequence[Span] = (("", ""), ("model", "dim"), ("checkpoint", "dim"), ("", ""))
