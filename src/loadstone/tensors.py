@@ -222,17 +222,17 @@ def dense(
     `shape`, `stride` and `offset` may be anything a file can claim; what is not a tuple of non-negative ints of equal
     length inside the bounds raises FormatError.
     """
-    if not (_is_counts(shape) and _is_counts(stride) and _is_count(offset)):
+    if type(shape) is not tuple or type(stride) is not tuple or len(shape) != len(stride) or not _is_count(offset):
         raise _out_of_bounds(key, storage, f"offset {offset!r:.40}, shape {shape!r:.80}, stride {stride!r:.80}")
-    assert isinstance(shape, tuple)  # as just checked; for the type checker
-    assert isinstance(stride, tuple)
-    assert isinstance(offset, int)
-    if len(shape) != len(stride):
-        raise _out_of_bounds(key, storage, f"{len(shape)} sizes and {len(stride)} strides")
-    needed = ((offset + _span(shape, stride)) * DTYPES[dtype].bits + 7) // 8
-    elements = 1
-    for size in shape:
+    assert isinstance(offset, int)  # as just checked; for the type checker
+    elements, last = 1, 0
+    for size, step in zip(shape, stride, strict=True):
+        if not (_is_count(size) and _is_count(step)):
+            raise _out_of_bounds(key, storage, f"shape {shape!r:.80}, stride {stride!r:.80}")
         elements *= size
+        last += (size - 1) * step
+    end = offset + last + 1 if elements else offset
+    needed = (end * DTYPES[dtype].bits + 7) // 8
     if needed > storage.nbytes or elements > MAX_INT64:
         raise _out_of_bounds(key, storage, f"it needs {needed:,} bytes")
     return TensorInfo(key, dtype, shape, stride, offset, storage, requires_grad)
@@ -272,10 +272,6 @@ def _is_contiguous(shape: tuple[int, ...], stride: tuple[int, ...]) -> bool:
 
 def _is_count(value: object) -> bool:
     return type(value) is int and 0 <= value <= MAX_INT64  # bool is no count
-
-
-def _is_counts(value: object) -> bool:
-    return type(value) is tuple and all(map(_is_count, value))
 
 
 def _out_of_bounds(key: str, storage: Storage, claim: str) -> FormatError:

@@ -52,6 +52,8 @@ _COMPUTED: Final = "<computed>"  # the class name of what a call of another call
 _PENDING: Final = object()  # the value of a record that is not finished yet
 _LEAVE: Final = object()  # on the stack of the first pass: all children of the innermost open record are done
 
+_LEAVES: Final = frozenset({Global, PersistentId, BigInt, bytearray, OutOfBandBuffer})
+
 _Pair: TypeAlias = tuple[PickleValue, PickleValue]
 
 
@@ -117,10 +119,12 @@ class _Interpreter:
             if kind is tuple and SCALARS.issuperset(map(type, record)):
                 values[id(record)] = record  # most tuples are shapes and strides
                 continue
-            if kind in (Global, PersistentId, BigInt, bytearray, OutOfBandBuffer):
+            if kind in _LEAVES:
                 values[id(record)] = self._leaf(record)
                 continue
-            values[id(record)] = self._shell(record)
+            values[id(record)] = shell = self._shell(record)
+            if type(shell) is dict and not _children(record):
+                continue  # every tensor has an empty dict of hooks
             opened.append(record)
             if len(opened) > self.limits.depth:
                 self.limits.check("depth", len(opened), f"a value in `{self.where}`, by its nesting,")
@@ -174,7 +178,7 @@ class _Interpreter:
 
     def _class_path(self, call: Call) -> str:
         """The class of an object: what was called, or for copyreg's makers what they were told to make."""
-        path = self._path(call.function)
+        path = self.paths.get(id(call.function)) or self._path(call.function)
         if path in _MAKERS and type(call.args) is tuple and call.args:
             return self._path(call.args[0])
         return path
@@ -205,20 +209,19 @@ class _Interpreter:
 
     def _finish_call(self, call: Call) -> None:
         shell = self.values[id(call)]
-        if isinstance(shell, Opaque):
+        if shell is _PENDING:
+            path = self._class_path(call)
+            state = None if call.state is NO_STATE else self._value(call.state)
+            items = list(map(self._value, call.items)) if call.items else []
+            site = CallSite(path, self._arguments(call), state, items, [], self.where, self.open_bytes)
+            self.values[id(call)] = _BUILDERS[path](site)
+        elif isinstance(shell, Opaque):
             self._fill_object(shell, call)
-        elif isinstance(shell, dict):
+        else:
             self._set_entries(shell, [*self._initial_entries(call), *call.entries])
             if isinstance(shell, AnnotatedDict):
                 state = _merged(self._value(call.state))
                 shell.attributes.update(state if isinstance(state, dict) else {})
-        else:
-            path = self._class_path(call)
-            site = CallSite(
-                path, self._arguments(call), None if call.state is NO_STATE else self._value(call.state),
-                list(map(self._value, call.items)), [], self.where, self.open_bytes,
-            )  # fmt: skip
-            self.values[id(call)] = _BUILDERS[path](site)
 
     def _fill_object(self, shell: Opaque, call: Call) -> None:
         shell.args = self._arguments(call)
@@ -233,15 +236,16 @@ class _Interpreter:
 
     def _arguments(self, call: Call) -> tuple[Value, ...]:
         """Positional arguments, without the class that copyreg's makers are told; keyword arguments as a dict last."""
-        args = self._value(call.args)
+        args: Value = () if call.args == () else self._value(call.args)
         if type(args) is not tuple:
             args = (args,)
-        if self._path(call.function) == "copyreg._reconstructor" and len(args) == 3:
-            args = args[2:] if args[2] is not None else ()  # (class, base, state of the base)
-        elif self._path(call.function) in _MAKERS:
-            args = args[1:]
-        kwargs = self._value(call.kwargs)
-        return (*args, kwargs) if kwargs else args
+        path = self._path(call.function)
+        if path in _MAKERS:
+            # copyreg._reconstructor takes (class, base, state of the base), the others the class first
+            is_reconstructor = path == "copyreg._reconstructor" and len(args) == 3
+            args = args[1:] if not is_reconstructor else args[2:] if args[2] is not None else ()
+        kwargs = None if call.kwargs is None else self._value(call.kwargs)
+        return (*args, kwargs) if kwargs else tuple(args)
 
     def _initial_entries(self, call: Call) -> Iterable[_Pair]:
         """What a dict was constructed from: a dict, or a list of pairs; a defaultdict's factory stands before."""
@@ -290,11 +294,14 @@ def _children(record: PickleValue) -> Iterable[PickleValue]:
         return record.items  # type: ignore[no-any-return]
     if kind is not Call:
         return ()
-    children = [record.args, record.kwargs, *record.items]
+    children = [record.args] if record.args != () else []
+    if record.kwargs is not None:
+        children.append(record.kwargs)
     if type(record.function) is Call:
         children.append(record.function)
     if record.state is not NO_STATE:
         children.append(record.state)
+    children += record.items
     for entry in record.entries:
         children += entry
     return children
