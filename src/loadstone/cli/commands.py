@@ -203,14 +203,14 @@ def load(
     from loadstone.screens import quantities
 
     made = load_and_save(file, target, keywords, options, destination, force=force, progress=output.progress)
-    _show_plan(output, made, all_rows, is_json)
+    _show_plan(output, made, all_rows, is_json, is_done=made.ok)
     if not made.ok:
         return FINDINGS
     output.hint(f"wrote `{destination}`, {quantities.nbytes(Path(destination).stat().st_size)}")
     return CLEAN
 
 
-def _show_plan(output: Output, made: Plan, all_rows: bool, is_json: bool) -> None:
+def _show_plan(output: Output, made: Plan, all_rows: bool, is_json: bool, *, is_done: bool = False) -> None:
     if is_json:
         import json
 
@@ -219,7 +219,8 @@ def _show_plan(output: Output, made: Plan, all_rows: bool, is_json: bool) -> Non
     from loadstone.screens.plan import next_step, render_plan
 
     output.answer(render_plan(made, width=output.width, color=output.color, all_rows=all_rows))
-    output.hint(next_step(made))
+    if not is_done:
+        output.hint(next_step(made))
 
 
 def _complete_code(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
