@@ -176,6 +176,11 @@ _ROWS: tuple[tuple[str, Severity, str, str, str], ...] = (
         "Say which one you want: `weights=\"NAME\"`.",
     ),
     (
+        "unknown-part", "error", "the file has no part of that name",
+        "`Checkpoint.read` was asked for a key that is not in the tree.",
+        "Use one of the names listed.",
+    ),
+    (
         "unknown-weights", "error", "the file has no set of weights of that name",
         "`weights=` names a part that is not in the file.",
         "Use one of the names listed.",

@@ -15,7 +15,7 @@ from loadstone.formats.registry import open_path, open_source
 from loadstone.io.limits import DEFAULT_LIMITS, Limits
 from loadstone.io.sources import ByteSource
 from loadstone.tensors import TensorInfo
-from loadstone.tree import check_expansion, every_tensor
+from loadstone.tree import check_expansion, every_tensor, materialised
 from loadstone.values import Value
 from loadstone.weights import WeightSet, choose, find_weight_sets
 
@@ -106,6 +106,27 @@ class Checkpoint:
         """What was noticed, worst first; includes `several-models` where a set had to be chosen."""
         notes = choose(self.sets, self._wanted, self.name)[1] if self.sets else ()
         return worst_first((*self._contents.diagnostics, *notes))
+
+    def read(self, *path: str | int) -> Value:
+        """A part of the tree with its tensors read: `read("optimizer_state_dict")`; all of it without a path.
+
+        Needs torch.  Objects that are no plain values stay Opaque records.  Raises FormatError (unknown-part) where
+        the tree has no such part, and what `TensorInfo.read` raises.
+        """
+        value = self._contents.tree
+        for step in path:
+            try:
+                value = value[step]
+            except (KeyError, IndexError, TypeError) as error:
+                has = ", ".join(str(key) for key in list(value)[:12]) if isinstance(value, dict) else ""
+                raise FormatError(
+                    Diagnostic(
+                        "unknown-part",
+                        f"`{self.name}` has no part {'.'.join(map(str, path))!r}",
+                        evidence=(("has", has),) if has else (),
+                    )
+                ) from error
+        return materialised(value)
 
     def close(self) -> None:
         """Close the files.  Mapped views that are in use stay valid."""

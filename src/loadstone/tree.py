@@ -87,6 +87,34 @@ def every_tensor(tree: Value) -> dict[str, TensorInfo]:
     return found
 
 
+def materialised(value: Value) -> Value:
+    """A copy of the tree with torch tensors in place of TensorInfos; objects stay records, what is shared stays shared.
+
+    Raises what `TensorInfo.read` raises.  The tree has passed `check_expansion`, so its depth is bounded.
+    """
+    made: dict[int, Value] = {}
+    stack: list[tuple[Value, bool]] = [(value, False)]
+    while stack:
+        item, is_done = stack.pop()
+        identity = id(item)
+        if identity in made or not isinstance(item, (dict, list, tuple, TensorInfo)):
+            continue
+        if isinstance(item, TensorInfo):
+            made[identity] = item.read()
+        elif is_done:
+            made[identity] = _rebuilt(item, made)
+        else:
+            stack.append((item, True))
+            stack.extend((child, False) for child in (item.values() if isinstance(item, dict) else item))
+    return made.get(id(value), value)
+
+
+def _rebuilt(item: Value, made: dict[int, Value]) -> Value:
+    if isinstance(item, dict):
+        return {key: made.get(id(child), child) for key, child in item.items()}
+    return type(item)(made.get(id(child), child) for child in item)
+
+
 def _leading_to_tensors(tree: Value) -> set[int]:
     """Identities of the containers that have a tensor somewhere below them."""
     parents: dict[int, list[int]] = {}

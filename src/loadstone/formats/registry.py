@@ -16,7 +16,7 @@ from loadstone.io.sources import ByteSource, missing_file
 HEAD_NBYTES = 4096
 
 # readers are imported when their turn comes, so that opening a safetensors file loads no pickle machine
-_FILE_READERS = ("zip_family", "torch_legacy", "safetensors", "torch_tar", "gguf", "npz", "compressed")
+_FILE_READERS = ("safetensors", "zip_family", "torch_legacy", "torch_tar", "gguf", "npz", "compressed")
 _DIRECTORY_READERS = ("dcp", "sharded", "deepspeed")
 
 

@@ -1,0 +1,81 @@
+"""An open checkpoint, as users hold it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import loadstone as ls
+
+
+@pytest.fixture
+def training(tmp_path: Path) -> Path:
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    model(torch.randn(5, 3)).sum().backward()
+    optimizer.step()
+    path = tmp_path / "checkpoint.pth"
+    torch.save(
+        {
+            "epoch": 3,
+            "model_state_dict": model.state_dict(),
+            "optimizer_state_dict": optimizer.state_dict(),
+            "loss": 0.25,
+            "history": [torch.tensor(1.0), (torch.tensor(2.0), "x")],
+        },
+        path,
+    )
+    return path
+
+
+def test_a_training_checkpoint_shows_its_parts(training: Path) -> None:
+    with ls.open(training) as checkpoint:
+        assert checkpoint.format == "torch-zip"
+        assert checkpoint.weight_sets == ["model_state_dict"]
+        assert checkpoint.tree["epoch"] == 3
+        assert checkpoint.tree["loss"] == 0.25
+        assert list(checkpoint.weights)[:2] == ["0.weight", "0.bias"]
+        assert "optimizer_state_dict.state.0.exp_avg" in checkpoint.tensors
+        assert checkpoint.nbytes == training.stat().st_size
+
+
+def test_a_part_is_read_as_torch_reads_it(training: Path) -> None:
+    expected = torch.load(training)
+    with ls.open(training) as checkpoint:
+        optimizer = checkpoint.read("optimizer_state_dict")
+        assert optimizer["param_groups"] == expected["optimizer_state_dict"]["param_groups"]
+        for number, state in expected["optimizer_state_dict"]["state"].items():
+            for name, tensor in state.items():
+                assert torch.equal(optimizer["state"][number][name], tensor)
+        assert checkpoint.read("history", 1, 0).item() == 2.0
+        assert checkpoint.read("history")[1] == (torch.tensor(2.0), "x")
+        assert checkpoint.read()["epoch"] == 3
+
+
+def test_a_part_that_is_not_there_names_those_that_are(training: Path) -> None:
+    with ls.open(training) as checkpoint, pytest.raises(ls.FormatError, match="unknown-part") as raised:
+        checkpoint.read("optimizer")
+    assert "optimizer_state_dict" in str(raised.value)
+
+
+def test_the_repr_is_one_line(training: Path) -> None:
+    with ls.open(training) as checkpoint:
+        assert repr(checkpoint) == f"<Checkpoint {training} torch-zip, 21 tensors>"
+
+
+def test_an_address_says_what_to_do() -> None:
+    with pytest.raises(ls.FormatError, match="download it first"):
+        ls.open("https://example.org/model.pth")
+
+
+def test_opening_leaves_no_file_open_when_it_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "broken.pth"
+    path.write_bytes(b"PK\x03\x04 and nothing more")
+    before = set(Path("/proc/self/fd").iterdir())
+    for _ in range(5):
+        with pytest.raises(ls.LoadstoneError):
+            ls.open(path)
+    assert len(set(Path("/proc/self/fd").iterdir())) == len(before)
