@@ -13,31 +13,22 @@ hooks, and `backup=True`, are met by keeping the old values until the end.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import torch
 from torch import nn
 
-from loadstone.errors import Diagnostic, FormatError, IntegrityError, LoadstoneError, MatchError
+from loadstone.errors import Diagnostic, FormatError, IntegrityError, LimitError, LoadstoneError, MatchError
 from loadstone.io.sources import changed_size
 from loadstone.matching.plan import Plan
 from loadstone.matching.schema import Schema
 from loadstone.model import after_load
-from loadstone.model.copying import Fill, fill_all, scratch_for, write_values
-from loadstone.model.pieces import Scratch
+from loadstone.model.copying import Fill, Work, fill_all, work_for, write_values
+from loadstone.model.preparing import prepare
 from loadstone.model.schema import places_of, schema_of
-from loadstone.model.staging import Reader, broken_cast, dense_for, needs_staging, prove, staged, tied_conflict
-from loadstone.model.targets import (
-    Placement,
-    Target,
-    can_be_mapped,
-    left_on_meta,
-    mapped,
-    shared_bytes,
-    swap_for,
-    targets_of,
-)
-from loadstone.tensors import TensorInfo
+from loadstone.model.staging import Reader, prove
+from loadstone.model.targets import Placement, Swap, Target, left_on_meta, swap_for, targets_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +61,37 @@ def apply(plan: Plan, loading: Loading) -> None:
         IntegrityError: the file is damaged; or the disk failed in the middle of the copy (partial-load), and the
             parameters that have changed are named.
     """
+    with torch.device("cpu") if torch.get_default_device().type != "cpu" else nullcontext():
+        try:
+            ready = _ready(plan, loading)
+        except RuntimeError as error:
+            failure = _memory_error(error)
+            if failure is error:
+                raise
+            raise failure from error
+        _execute(plan, loading, ready)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """Everything that the copy needs, checked and in memory; nothing of the model has changed.
+
+    Attributes:
+        targets: the tensors of the model.
+        into_new: values of tensors that are made here.
+        into_model: values that go into the model's own memory.
+        swap: puts the new tensors into the model.
+        old: the model's own tensors with a copy of their values, where these may have to be put back.
+    """
+
+    targets: list[Target]
+    into_new: Work
+    into_model: Work
+    swap: Swap
+    old: tuple[tuple[torch.Tensor, torch.Tensor], ...] | None
+
+
+def _ready(plan: Plan, loading: Loading) -> _Ready:
     reader = Reader(plan.sources, loading.memory)
     _check_is_current(plan, schema_of(loading.model))
     places = places_of(loading.model)
@@ -80,104 +102,47 @@ def apply(plan: Plan, loading: Loading) -> None:
     _check_memory(targets)
     used = {key: plan.sources[key] for key in _sources_of(targets)}
     prove(used)
-    fills, replaced = _prepared(plan, targets, reader, loading)
-    scratch = scratch_for(fills)
-    swap = swap_for(replaced, loading.placement)
-    new = {id(tensor) for _, tensor in replaced}
-    in_place = [fill.target for fill in fills if id(fill.target) not in new]
+    prepared = prepare(plan, targets, reader, loading.placement)
+    into_new, into_model = work_for(prepared.into_new), work_for(prepared.into_model)
+    swap = swap_for(prepared.replaced, loading.placement)
     keeps_old = loading.backup or after_load.can_fail(loading.model, loading.extra_state)
-    old = [(tensor, tensor.detach().clone()) for tensor in in_place] if keeps_old else []
+    in_place = [fill.target for fill in (*into_model.straight, *into_model.others)]
+    old = tuple((tensor, tensor.clone()) for tensor in in_place) if keeps_old else None
+    return _Ready(targets, into_new, into_model, swap, old)
+
+
+def _execute(plan: Plan, loading: Loading, ready: _Ready) -> None:
     started: list[Fill] = []
     is_swapped = False
     try:
-        # new tensors first: a disk that fails there has changed nothing
-        fill_all([fill for fill in fills if id(fill.target) in new], scratch, lambda fill: None)
-        fill_all([fill for fill in fills if id(fill.target) not in new], scratch, started.append)
+        fill_all(ready.into_new, lambda fill: None)  # first: a disk that fails here has changed nothing
+        fill_all(ready.into_model, started.append)
         is_swapped = True
-        swap.commit()
+        ready.swap.commit()
         after_load.run(plan, loading.model, loading.extra_state)
     except BaseException as error:
         if is_swapped:
-            swap.undo()
+            ready.swap.undo()
         if not started:
             raise
-        if keeps_old:
-            for tensor, values in old:
+        if ready.old is None:
+            failure = _partial(error, ready.targets, started)
+        else:
+            for tensor, values in ready.old:
                 write_values(tensor, values)
             failure = _as_it_was(error)
-            if failure is error:
-                raise
-            raise failure from error
-        failure = _partial(error, targets, started)
         if failure is error:
             raise
         raise failure from error
 
 
-def _prepared(
-    plan: Plan, targets: list[Target], reader: Reader, loading: Loading
-) -> tuple[list[Fill], list[tuple[Target, torch.Tensor]]]:
-    """Every value that is not simply copied, and every new tensor; all checks on values are made here."""
-    found: list[Diagnostic] = []
-    fills: list[Fill] = []
-    replaced: list[tuple[Target, torch.Tensor]] = []
-    to_map: list[tuple[Target, TensorInfo]] = []
-    checking = Scratch(0)
-    own_memory = {_storage_of(target.tensor) for target in targets if not target.tensor.is_meta}
-    for target in targets:
-        action = target.filling
-        if action is None:
-            if target.tensor.is_meta:
-                replaced.append((target, torch.zeros((), dtype=target.tensor.dtype)))
-            elif target.is_replaced(loading.placement, None):
-                replaced.append((target, _moved(target.tensor, loading.placement)))
-            continue
-        found += [
-            conflict
-            for other in target.actions
-            if other is not action and (conflict := tied_conflict(action, other, reader))
-        ]
-        info = plan.sources[action.source] if action.source is not None else None
-        source_dtype = None if info is None else _dtype_of(info)
-        if info is not None:
-            wanted = loading.placement.dtype_for(target.tensor, source_dtype)
-            broken = broken_cast(action, reader, wanted, checking)
-            if broken is not None:
-                found.append(broken)
-                continue
-        value: torch.Tensor | None = None
-        if info is None or needs_staging(action, info):
-            try:
-                value = dense_for(staged(action, reader, tuple(target.tensor.shape)), target.tensor, target.key)
-            except MatchError as error:
-                found += error.diagnostics
-                continue
-        elif reader.memory is not None:
-            value = dense_for(reader.look(info.key), target.tensor, target.key)
-            if not target.is_replaced(loading.placement, value.dtype) and _storage_of(value) in own_memory:
-                value = value.clone()  # the state dict is this model's own: read before it is overwritten
-        if value is not None:
-            source_dtype = value.dtype
-        if not target.is_replaced(loading.placement, source_dtype):
-            fills.append(Fill(target.key, target.tensor.detach(), None if value is not None else info, value))
-            continue
-        dtype = loading.placement.dtype_for(target.tensor, source_dtype)
-        device = loading.placement.device_for(target.tensor)
-        if value is not None:
-            replaced.append((target, value.to(device=device, dtype=dtype)))
-        elif info is not None and can_be_mapped(info) and dtype == source_dtype and device.type == "cpu":
-            to_map.append((target, info))
-        else:
-            assert info is not None
-            new = torch.empty(info.shape, dtype=dtype, device=device)
-            fills.append(Fill(target.key, new, info))
-            replaced.append((target, new))
-    if found:
-        raise MatchError(*found, summary="nothing was loaded, the model is as it was", plan=plan)
-    aliases = shared_bytes([info for _, info in to_map])
-    for position, (target, info) in enumerate(to_map):
-        replaced.append((target, mapped(info).clone() if position in aliases else mapped(info)))
-    return fills, replaced
+def _memory_error(error: RuntimeError) -> Exception:
+    """torch reports that memory is full as a RuntimeError of its own; anything else stays what it is."""
+    text = str(error)
+    if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in text:
+        return error
+    reason = text.splitlines()[0].rpartition(": ")[2]
+    return LimitError(Diagnostic("resource-limit", f"loading needs more memory than there is: {reason}"))
 
 
 def _check_is_current(plan: Plan, schema: Schema) -> None:
@@ -218,27 +183,11 @@ def _sources_of(targets: list[Target]) -> list[str]:
     return [action.source for target in targets for action in target.actions if action.source is not None]
 
 
-def _moved(tensor: torch.Tensor, placement: Placement) -> torch.Tensor:
-    return tensor.detach().to(placement.device_for(tensor), placement.dtype_for(tensor, None))
-
-
-def _dtype_of(info: TensorInfo) -> torch.dtype:
-    dtype = getattr(torch, info.dtype, None)
-    if not isinstance(dtype, torch.dtype):
-        raise FormatError(Diagnostic("unsupported-feature", f"torch has no dtype for `{info.key}` ({info.dtype})"))
-    return dtype
-
-
-def _storage_of(tensor: torch.Tensor) -> int:
-    try:
-        return int(tensor.untyped_storage()._cdata)
-    except (NotImplementedError, RuntimeError):  # a layout or subclass without a storage
-        return id(tensor)
-
-
 def _as_it_was(error: BaseException) -> BaseException:
     """The error of a load that was taken back; the same kind of error, which now says so."""
     note = "the old values were put back: the model is as it was"
+    if isinstance(error, MatchError):
+        return MatchError(*error.diagnostics, summary=note, plan=error.plan)
     if isinstance(error, LoadstoneError):
         return type(error)(*error.diagnostics, summary=note)
     error.add_note(note)

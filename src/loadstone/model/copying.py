@@ -67,28 +67,36 @@ def is_plain_memory(tensor: torch.Tensor) -> bool:
     )
 
 
-def scratch_for(fills: Iterable[Fill]) -> Scratch:
-    """A buffer large enough for all of them, taken before the first write."""
-    nbytes = TOGETHER_NBYTES
-    is_pinned = False
+@dataclass(frozen=True, slots=True, eq=False)
+class Work:
+    """Fills in the order they are done in, and the buffer that they need; made before the first write."""
+
+    straight: tuple[Fill, ...]
+    others: tuple[Fill, ...]
+    scratch: Scratch
+
+
+def work_for(fills: Iterable[Fill]) -> Work:
+    """Sort out which values go straight, and take the memory that the others need."""
+    straight: list[Fill] = []
+    others: list[Fill] = []
     for fill in fills:
-        if fill.info is not None and not fill.is_straight:
-            nbytes = max(nbytes, piece_nbytes(fill.info))
-            is_pinned = is_pinned or fill.target.device.type == "cuda"
-    return Scratch(nbytes, is_pinned=is_pinned)
+        (straight if fill.is_straight else others).append(fill)
+    straight.sort(key=_place_in_file)
+    nbytes = max((piece_nbytes(fill.info) for fill in others if fill.info is not None), default=0)
+    is_pinned = any(fill.target.device.type == "cuda" for fill in others)
+    return Work(tuple(straight), tuple(others), Scratch(max(nbytes, TOGETHER_NBYTES), is_pinned=is_pinned))
 
 
-def fill_all(fills: list[Fill], scratch: Scratch, started: Callable[[Fill], None]) -> None:
+def fill_all(work: Work, started: Callable[[Fill], None]) -> None:
     """Fill every target; `started` is told of each one before its memory changes."""
-    straight = sorted((fill for fill in fills if fill.is_straight), key=_place_in_file)
-    for run in _runs(straight):
-        _read(run, scratch, started)
+    for run in _runs(work.straight):
+        _read(run, work.scratch, started)
     # keep autograd's notice of changed memory right, as copy_ does by itself
-    torch.autograd.graph.increment_version([fill.target for fill in straight if not fill.target.is_inference()])
-    for fill in fills:
-        if not fill.is_straight:
-            started(fill)
-            _copy(fill, scratch)
+    torch.autograd.graph.increment_version([fill.target for fill in work.straight if not fill.target.is_inference()])
+    for fill in work.others:
+        started(fill)
+        _copy(fill, work.scratch)
 
 
 def write_values(target: torch.Tensor, values: torch.Tensor) -> None:

@@ -14,7 +14,7 @@ from torch import nn
 
 from loadstone import collector
 from loadstone.checkpoint import Checkpoint, open_checkpoint
-from loadstone.errors import Diagnostic, RecipeError, worst_first
+from loadstone.errors import Diagnostic, Fix, RecipeError, worst_first
 from loadstone.matching.names import make_plan
 from loadstone.matching.options import Adapter, Rename
 from loadstone.matching.plan import Plan
@@ -123,19 +123,16 @@ class _Opened:
             self.checkpoint.close()
 
 
-def _open(source: Source, weights: str | None) -> _Opened:
+def _open(source: object, weights: str | None) -> _Opened:
     if isinstance(source, Mapping):
         memory = from_memory(source, weights)
         return _Opened(memory.weights, memory.others, NAME, memory.notes, memory)
     if isinstance(source, Checkpoint):
         return _from_checkpoint(source, weights, is_owned=False)
     if not isinstance(source, (str, os.PathLike)):
-        raise RecipeError(
-            Diagnostic(
-                "invalid-option",
-                f"the source is a {type(source).__name__}; it may be a path, a Checkpoint or a state dict",
-            )
-        )
+        fixes = (Fix("pass what it holds", "model.state_dict()"),) if isinstance(source, nn.Module) else ()
+        message = f"the source is a {type(source).__name__}; it may be a path, a Checkpoint or a state dict"
+        raise RecipeError(Diagnostic("invalid-option", message, fixes=fixes))
     checkpoint = open_checkpoint(source, weights=weights)
     try:
         return _from_checkpoint(checkpoint, None, is_owned=True)
@@ -155,8 +152,11 @@ def _from_checkpoint(checkpoint: Checkpoint, weights: str | None, *, is_owned: b
     )
 
 
-def _bound(model: nn.Module, source: Source, options: Checked) -> tuple[Plan, _Opened]:
+def _bound(model: object, source: object, options: Checked) -> tuple[Plan, _Opened]:
     """A plan that can be applied; a file that was opened for it stays open until the plan is gone."""
+    if not isinstance(model, nn.Module):
+        message = f"the model is a {type(model).__name__}; it has to be a torch.nn.Module"
+        raise RecipeError(Diagnostic("invalid-option", message))
     opened = _open(source, options.weights)
     if opened.checkpoint is not None:
         weakref.finalize(opened, opened.checkpoint.close)

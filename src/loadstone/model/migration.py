@@ -177,12 +177,12 @@ def _run(
     searched by prefix: linear in the number of keys.
     """
     outcome = _Outcome()
-    shadow = shadow_of(model, own)
-    structure = [(path, id(module)) for path, module in modules_of(shadow)]
     with warnings.catch_warnings(), torch.no_grad(), lineage:
         warnings.simplefilter("ignore")  # that a copy to meta does nothing is meant here
         path = ""
         try:
+            shadow = shadow_of(model, own)
+            structure = [(path, id(module)) for path, module in modules_of(shadow)]
             stack: list[tuple[str, nn.Module, dict[str, Any]]] = [("", shadow, _entered(shadow, tensors))]
             while stack:
                 path, module, local = stack.pop()
@@ -200,7 +200,8 @@ def _run(
             reason = next(iter(str(error).splitlines()), "")
             message = f"a hook of `{path or name}` ({name}) raised {type(error).__name__}: {reason}"
             outcome.failed = (path, Diagnostic("hook-failed", message))
-    if outcome.failed is None and structure != [(path, id(module)) for path, module in modules_of(shadow)]:
+            return outcome
+    if structure != [(path, id(module)) for path, module in modules_of(shadow)]:
         message = f"{type(model).__name__} replaces some of its own modules for this older file, which is not supported"
         outcome.failed = ("", Diagnostic("hook-failed", message))
     return outcome

@@ -138,6 +138,11 @@ def _device(value: object) -> torch.device | None:
     if device.type == "meta":
         raise _invalid("`device` is meta, which holds no values", ('"cpu"', '"cuda"'))
     assert isinstance(device, torch.device)
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # no driver, no such card, no such backend
+        reason = next(iter(str(error).splitlines()), "")
+        raise _invalid(f"`device` is {device}, which cannot be used here: {reason:.100}", ('"cpu"',)) from error
     return device
 
 

@@ -33,7 +33,7 @@ class Scratch:
         return self._tensor, self._buffer[:nbytes]
 
     def _allocate(self, nbytes: int) -> None:
-        self._tensor = torch.empty(nbytes, dtype=torch.uint8, pin_memory=self._is_pinned)
+        self._tensor = torch.empty(nbytes, dtype=torch.uint8, device="cpu", pin_memory=self._is_pinned)
         self._buffer = as_torch.memory_of(self._tensor)
 
 

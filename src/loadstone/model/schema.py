@@ -77,6 +77,7 @@ def schema_of(model: nn.Module) -> Schema:
     Raises MatchError (uninitialised-parameter) for lazy modules that have seen no input, FormatError
     (unsupported-feature) for sharded parameters and for dtypes without a name here.
     """
+    _check_packs_nothing(model)
     slots: dict[str, Slot] = {}
     non_persistent: dict[str, Slot] = {}
     first: dict[Identity, str] = {}
@@ -141,15 +142,30 @@ def _has_memory(tensor: torch.Tensor) -> bool:
 
 
 def _check_is_supported(key: str, tensor: torch.Tensor) -> None:
+    if type(tensor) in (torch.Tensor, nn.Parameter):
+        return
     if torch.nn.parameter.is_lazy(tensor):
         raise MatchError(
             Diagnostic("uninitialised-parameter", f"`{key}` has no shape yet, its lazy module has seen no input")
         )
-    kinds = {base.__name__ for base in type(tensor).__mro__}
-    if kinds & {"DTensor", "ShardedTensor", "FlatParameter"}:
+    names = {base.__name__ for base in type(tensor).__mro__}
+    if names & {"DTensor", "ShardedTensor", "FlatParameter"}:
         raise FormatError(
             Diagnostic(
                 "unsupported-feature",
                 f"`{key}` is sharded over several processes ({type(tensor).__name__}), which is not supported yet",
             )
         )
+
+
+def _check_packs_nothing(model: nn.Module) -> None:
+    """Quantised modules of torch.ao keep weights in script objects that only their own code can fill."""
+    for path, module in modules_of(model):
+        kind = type(module)
+        if kind.__module__.startswith("torch.ao.nn.") and "PackedParams" in kind.__name__:
+            raise FormatError(
+                Diagnostic(
+                    "unsupported-feature",
+                    f"`{path}` ({kind.__name__}) packs its weights, which only torch's own load_state_dict can fill",
+                )
+            )

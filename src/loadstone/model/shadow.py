@@ -20,6 +20,8 @@ import torch
 from torch import nn
 from torch.nn.modules.module import _WrappedHook
 
+from loadstone.model.schema import modules_of
+
 StandIn = Callable[[torch.Tensor], torch.Tensor]
 _DEPTH = 6  # of containers in attributes of a module
 
@@ -29,7 +31,10 @@ def shadow_of(model: nn.Module, stand_in: StandIn) -> nn.Module:
 
     Post hooks are left out.  Objects other than modules, tensors and built-in containers are shared, not copied.
     """
-    return _Shadowing(stand_in).module(model)
+    shadowing = _Shadowing(stand_in)
+    for _, module in reversed(list(modules_of(model))):  # children first, so that deep models need no deep recursion
+        shadowing.module(module)
+    return shadowing.module(model)
 
 
 class _Shadowing:

@@ -47,11 +47,19 @@ class Placement:
 
 @dataclass(slots=True, eq=False)
 class Target:
-    """One tensor of the model, with every place it stands at, and the actions that have a source for it."""
+    """One tensor of the model.
+
+    Attributes:
+        places: every place it stands at, in the model's order.
+        actions: the plan's lines that have a source for it.
+        tensor: the tensor itself.
+        filling: the action that fills it; None where it keeps what it has.
+    """
 
     places: list[Place]
     actions: list[Action]
     tensor: torch.Tensor
+    filling: Action | None = None
 
     @property
     def key(self) -> str:
@@ -62,11 +70,6 @@ class Target:
     def keys(self) -> tuple[str, ...]:
         """All of its keys."""
         return tuple(place.key for place in self.places)
-
-    @property
-    def filling(self) -> Action | None:
-        """The action that fills it."""
-        return next((action for action in self.actions if action.status == "load"), None)
 
     def is_replaced(self, placement: Placement, source: torch.dtype | None) -> bool:
         """A new tensor takes its place, instead of new values its memory."""
@@ -90,7 +93,10 @@ def targets_of(places: Iterable[Place], actions: Iterable[Action]) -> list[Targe
         tensor = place.tensor
         target = found.setdefault(identity_of(tensor), Target([], [], tensor))
         target.places.append(place)
-        target.actions.extend(by_target.get(place.key, ()))
+        for action in by_target.get(place.key, ()):
+            target.actions.append(action)
+            if target.filling is None and action.status == "load":
+                target.filling = action
     return list(found.values())
 
 
@@ -117,8 +123,10 @@ def can_be_mapped(info: TensorInfo) -> bool:
 def mapped(info: TensorInfo) -> torch.Tensor:
     """A tensor over a private, writable mapping of the file; what is written to it stays in memory."""
     assert info.storage is not None  # is_plain
-    memory = as_torch.mapped(info.storage.view(*info.byte_range()))
-    return as_torch.strided(memory, info.dtype, info.shape, info.stride)
+    dtype = as_torch.dtype_of(info.dtype)
+    if info.elements == 0:
+        return torch.empty(info.shape, dtype=dtype, device="cpu")
+    return torch.frombuffer(info.storage.view(*info.byte_range()), dtype=dtype).view(info.shape)
 
 
 def shared_bytes(infos: Sequence[TensorInfo]) -> set[int]:
