@@ -71,7 +71,10 @@ class Checkpoint:
     def tensors(self) -> Mapping[str, TensorInfo]:
         """Every tensor in the file by dotted key, in the order of the file."""
         if self._tensors is None:
-            self._tensors = MappingProxyType(every_tensor(self._contents.tree))
+            tree = self._contents.tree
+            is_flat = isinstance(tree, dict) and all(isinstance(value, TensorInfo) for value in tree.values())
+            same = is_flat and self.weight_sets == [""]  # a plain state dict: the set and the file are one
+            self._tensors = MappingProxyType(dict(self.sets[0].tensors) if same else every_tensor(tree))
         return self._tensors
 
     @property

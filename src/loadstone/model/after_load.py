@@ -12,7 +12,7 @@ from torch.nn.modules.module import _IncompatibleKeys
 
 from loadstone.errors import Diagnostic, MatchError
 from loadstone.matching.plan import Plan
-from loadstone.model.schema import extra_state_of
+from loadstone.model.schema import extra_state_of, walk
 
 
 def can_fail(model: nn.Module, extra_state: Mapping[str, object]) -> bool:
@@ -25,7 +25,7 @@ def run(plan: Plan, model: nn.Module, extra_state: Mapping[str, object]) -> None
 
     Raises MatchError (hook-failed) where one raises, or returns a value, which torch forbids too.
     """
-    modules = extra_state_of(model) if extra_state else {}
+    modules = extra_state_of(walk(model)) if extra_state else {}
     for key, value in extra_state.items():
         if key in modules:
             _call(plan, f"set_extra_state of `{key}`", modules[key].set_extra_state, value)

@@ -26,7 +26,7 @@ from loadstone.matching.schema import Schema
 from loadstone.model import after_load
 from loadstone.model.copying import Fill, Work, fill_all, work_for, write_values
 from loadstone.model.preparing import prepare
-from loadstone.model.schema import places_of, schema_of
+from loadstone.model.schema import schema_of, walk
 from loadstone.model.staging import Reader, prove
 from loadstone.model.targets import Placement, Swap, Target, left_on_meta, swap_for, targets_of
 
@@ -93,9 +93,9 @@ class _Ready:
 
 def _ready(plan: Plan, loading: Loading) -> _Ready:
     reader = Reader(plan.sources, loading.memory)
-    _check_is_current(plan, schema_of(loading.model))
-    places = places_of(loading.model)
-    targets = targets_of(places, plan.actions)
+    walked = walk(loading.model)
+    _check_is_current(plan, schema_of(loading.model, walked))
+    targets = targets_of(walked, plan.actions)
     on_meta = left_on_meta(targets)
     if on_meta:
         raise MatchError(*on_meta, plan=plan)

@@ -12,7 +12,7 @@ from torch import nn
 
 from loadstone.model.load import Source, load, plan
 from loadstone.model.options import PlanOptions
-from loadstone.model.schema import modules_of, places_of
+from loadstone.model.schema import modules_of, walk
 from loadstone.model.targets import targets_of
 from loadstone.model.uninitialised import Uninitialised
 
@@ -38,7 +38,7 @@ def build(factory: Callable[[], nn.Module], source: Source, **options: Unpack[Pl
         made = plan(model, source, **options)
         filled = {
             place.key
-            for target in targets_of(places_of(model), made.actions)
+            for target in targets_of(walk(model), made.actions)
             if target.filling is not None
             for place in target.places
         }
@@ -53,7 +53,7 @@ def build(factory: Callable[[], nn.Module], source: Source, **options: Unpack[Pl
 
 def _left(model: nn.Module, filled: set[str]) -> list[torch.Tensor]:
     """Tensors of the model that no source fills, plain attributes of modules among them."""
-    buffers = [place.tensor for place in places_of(model) if place.key not in filled]
+    buffers = [place.tensor for place in walk(model).places if place.key not in filled]
     attributes = [
         value for _, module in modules_of(model) for value in vars(module).values() if isinstance(value, torch.Tensor)
     ]

@@ -22,7 +22,7 @@ from loadstone.model.apply import Loading, apply
 from loadstone.model.memory import NAME, InMemory, from_memory, outside
 from loadstone.model.migration import migration_for
 from loadstone.model.options import Checked, Globs, PlanOptions, checked
-from loadstone.model.schema import extra_state_of, places_of, schema_of
+from loadstone.model.schema import extra_state_of, schema_of, walk
 from loadstone.model.staging import Reader
 from loadstone.model.targets import left_on_meta, targets_of
 from loadstone.tensors import TensorInfo
@@ -91,7 +91,8 @@ def load(model: nn.Module, source: Source, **options: Unpack[PlanOptions]) -> Pl
     """
     made, opened = _bound(model, source, checked(options))
     try:
-        made.apply()
+        with collector.paused():
+            made.apply()
     finally:
         opened.close()
     return made
@@ -170,12 +171,13 @@ def _bound(model: object, source: object, options: Checked) -> tuple[Plan, _Open
 
 def _planned(model: nn.Module, opened: _Opened, options: Checked) -> Plan:
     weights = opened.weights
-    takes_extra_state = extra_state_of(model)
+    walked = walk(model)
+    takes_extra_state = extra_state_of(walked)
     sources = {key: info for key, info in weights.tensors.items() if key not in takes_extra_state}
     memory = None if opened.memory is None else opened.memory.tensors
     reader = Reader(weights.tensors, memory)
     made = make_plan(
-        schema_of(model),
+        schema_of(model, walked),
         sources,
         options.matching,
         source_name=opened.name,
@@ -194,7 +196,7 @@ def _planned(model: nn.Module, opened: _Opened, options: Checked) -> Plan:
         options.backup,
         opened,
     )
-    on_meta = left_on_meta(targets_of(places_of(model), made.actions))
+    on_meta = left_on_meta(targets_of(walked, made.actions))
     known = {key for finding in made.diagnostics if finding.severity == "error" for key in finding.keys}
     found = [finding for finding in on_meta if not known.issuperset(finding.keys)]
     return replace(made, diagnostics=worst_first((*made.diagnostics, *found)), applier=partial(apply, loading=loading))

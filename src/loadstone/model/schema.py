@@ -6,7 +6,6 @@ what `state_dict()` gives wherever no hook changes it.  Walked once, so that tim
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -20,6 +19,8 @@ from loadstone.matching.schema import Schema, Slot
 EXTRA_STATE = "_extra_state"  # torch.nn.modules.module._EXTRA_STATE_KEY_SUFFIX
 Identity: TypeAlias = tuple[object, ...]
 
+_NAMES = {getattr(torch, name): name for name in DTYPES if hasattr(torch, name)}
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Place:
@@ -29,15 +30,8 @@ class Place:
     module: nn.Module
     name: str
     kind: Literal["parameter", "buffer"]
+    tensor: torch.Tensor  # that stood there when the model was walked
     is_persistent: bool = True
-
-    @property
-    def tensor(self) -> torch.Tensor:
-        """The tensor that stands there now."""
-        tensors = self.module._parameters if self.kind == "parameter" else self.module._buffers
-        tensor = tensors[self.name]
-        assert tensor is not None  # places_of leaves empty ones out
-        return tensor
 
     def put(self, tensor: torch.Tensor) -> None:
         """Let another tensor stand there."""
@@ -47,86 +41,102 @@ class Place:
             self.module._buffers[self.name] = tensor
 
 
-def modules_of(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """(dotted path, module) in the order of `state_dict()`; a module that is shared stands at each of its paths."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Walk:
+    """A model walked once.
+
+    Attributes:
+        modules: (dotted path, module) in the order of `state_dict()`; one that is shared stands at each of its paths.
+        places: every tensor, non-persistent buffers included, in the same order.
+        identities: of the tensors of `places`, see `identity_of`.
+    """
+
+    modules: list[tuple[str, nn.Module]]
+    places: list[Place]
+    identities: list[Identity]
+
+
+def walk(model: nn.Module) -> Walk:
+    """All modules and tensors of a model."""
+    modules: list[tuple[str, nn.Module]] = []
+    places: list[Place] = []
     stack: list[tuple[str, nn.Module]] = [("", model)]
     while stack:
         path, module = stack.pop()
-        yield path, module
-        children = [(joined(path, name), child) for name, child in module._modules.items() if child is not None]
-        stack.extend(reversed(children))
-
-
-def places_of(model: nn.Module) -> list[Place]:
-    """Every tensor of the model, non-persistent buffers included, in the order of `state_dict()`."""
-    found: list[Place] = []
-    for path, module in modules_of(model):
+        modules.append((path, module))
+        prefix = f"{path}." if path else ""
         for name, parameter in module._parameters.items():
             if parameter is not None:
-                found.append(Place(joined(path, name), module, name, "parameter"))
+                places.append(Place(prefix + name, module, name, "parameter", parameter))
         for name, buffer in module._buffers.items():
             if buffer is not None:
                 is_persistent = name not in module._non_persistent_buffers_set
-                found.append(Place(joined(path, name), module, name, "buffer", is_persistent))
-    return found
+                places.append(Place(prefix + name, module, name, "buffer", buffer, is_persistent))
+        if module._modules:
+            children = [(prefix + name, child) for name, child in module._modules.items() if child is not None]
+            stack.extend(reversed(children))
+    return Walk(modules, places, [identity_of(place.tensor) for place in places])
 
 
-def schema_of(model: nn.Module) -> Schema:
-    """What `model` wants, without its values.
+def modules_of(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """(dotted path, module) in the order of `state_dict()`; a module that is shared stands at each of its paths."""
+    return walk(model).modules
+
+
+def schema_of(model: nn.Module, walked: Walk | None = None) -> Schema:
+    """What `model` wants, without its values; `walked` saves a walk where there has been one.
 
     Raises MatchError (uninitialised-parameter) for lazy modules that have seen no input, FormatError
     (unsupported-feature) for sharded parameters and for dtypes without a name here.
     """
-    _check_packs_nothing(model)
+    walked = walked or walk(model)
+    _check_packs_nothing(walked)
     slots: dict[str, Slot] = {}
     non_persistent: dict[str, Slot] = {}
     first: dict[Identity, str] = {}
-    for place in places_of(model):
+    for place, identity in zip(walked.places, walked.identities, strict=True):
         tensor = place.tensor
         _check_is_supported(place.key, tensor)
+        tied_to = first.setdefault(identity, place.key) if place.is_persistent else place.key
         slot = Slot(
             place.key,
             dtype_name(tensor),
             tuple(tensor.shape),
             place.kind,
-            is_meta=tensor.is_meta,
-            is_persistent=place.is_persistent,
+            None if tied_to == place.key else tied_to,
+            tensor.is_meta,
+            place.is_persistent,
         )
-        if place.is_persistent:
-            tied_to = first.setdefault(identity_of(tensor), place.key)
-            if tied_to != place.key:
-                slot = Slot(slot.key, slot.dtype, slot.shape, slot.kind, tied_to, slot.is_meta)
-            slots[place.key] = slot
-        else:
-            non_persistent[place.key] = slot
+        (slots if place.is_persistent else non_persistent)[place.key] = slot
     return Schema(
         type(model).__name__,
         slots,
         non_persistent,
-        {path: type(module).__name__ for path, module in modules_of(model)},
+        {path: type(module).__name__ for path, module in walked.modules},
     )
 
 
-def extra_state_of(model: nn.Module) -> dict[str, nn.Module]:
+def extra_state_of(walked: Walk) -> dict[str, nn.Module]:
     """Modules that take extra state, by its key in the state dict."""
     return {
         joined(path, EXTRA_STATE): module
-        for path, module in modules_of(model)
+        for path, module in walked.modules
         if type(module).set_extra_state is not nn.Module.set_extra_state
     }
 
 
 def identity_of(tensor: torch.Tensor) -> Identity:
     """Equal for tensors that are the very same memory; on meta, which has none, for the same object."""
-    if tensor.is_meta or tensor.layout != torch.strided or tensor.numel() == 0 or not _has_memory(tensor):
+    if not _has_memory(tensor) or tensor.is_meta or tensor.layout != torch.strided or tensor.numel() == 0:
         return (id(tensor),)
     return (tensor.device, tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride())
 
 
 def dtype_name(tensor: torch.Tensor) -> str:
     """torch's word for its dtype; raises FormatError for one that files cannot hold."""
-    name = str(tensor.dtype).removeprefix("torch.")
-    if name not in DTYPES:
+    name = _NAMES.get(tensor.dtype)
+    if name is None:
+        name = str(tensor.dtype).removeprefix("torch.")
         raise FormatError(Diagnostic("unsupported-feature", f"tensors of dtype {name} cannot be loaded"))
     return name
 
@@ -137,8 +147,10 @@ def joined(path: str, name: str) -> str:
 
 
 def _has_memory(tensor: torch.Tensor) -> bool:
-    """False for tensor subclasses that hold other tensors instead of memory."""
-    return type(tensor) in (torch.Tensor, nn.Parameter) or not hasattr(tensor, "__tensor_flatten__")
+    """False for lazy parameters, and for tensor subclasses that hold other tensors instead of memory."""
+    if type(tensor) in (torch.Tensor, nn.Parameter):
+        return True
+    return not torch.nn.parameter.is_lazy(tensor) and not hasattr(tensor, "__tensor_flatten__")
 
 
 def _check_is_supported(key: str, tensor: torch.Tensor) -> None:
@@ -158,9 +170,9 @@ def _check_is_supported(key: str, tensor: torch.Tensor) -> None:
         )
 
 
-def _check_packs_nothing(model: nn.Module) -> None:
+def _check_packs_nothing(walked: Walk) -> None:
     """Quantised modules of torch.ao keep weights in script objects that only their own code can fill."""
-    for path, module in modules_of(model):
+    for path, module in walked.modules:
         kind = type(module)
         if kind.__module__.startswith("torch.ao.nn.") and "PackedParams" in kind.__name__:
             raise FormatError(

@@ -17,7 +17,7 @@ from loadstone.dtypes import DTYPES
 from loadstone.errors import Diagnostic, MatchError
 from loadstone.matching.plan import Action
 from loadstone.model.copying import is_plain_memory
-from loadstone.model.schema import Identity, Place, identity_of
+from loadstone.model.schema import Identity, Place, Walk
 from loadstone.tensors import TensorInfo
 
 
@@ -82,16 +82,17 @@ class Target:
         return wanted != (self.tensor.dtype, self.tensor.device)
 
 
-def targets_of(places: Iterable[Place], actions: Iterable[Action]) -> list[Target]:
+def targets_of(walked: Walk, actions: Iterable[Action]) -> list[Target]:
     """Every tensor of the model once, tied ones together, in the model's order."""
     by_target: dict[str, list[Action]] = {}
     for action in actions:
         if action.target is not None and action.status in ("load", "tied"):
             by_target.setdefault(action.target, []).append(action)
     found: dict[Identity, Target] = {}
-    for place in places:
-        tensor = place.tensor
-        target = found.setdefault(identity_of(tensor), Target([], [], tensor))
+    for place, identity in zip(walked.places, walked.identities, strict=True):
+        target = found.get(identity)
+        if target is None:
+            target = found[identity] = Target([], [], place.tensor)
         target.places.append(place)
         for action in by_target.get(place.key, ()):
             target.actions.append(action)
