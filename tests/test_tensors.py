@@ -170,3 +170,9 @@ def test_a_file_that_shrinks_is_an_integrity_error() -> None:
     storage = Storage("s", 400, (Extent.stored(MemorySource(bytes(100), "memory"), 0, 400),))
     with pytest.raises(IntegrityError, match="truncated-file"):
         dense("k", "float32", (100,), (1,), 0, storage).read()
+
+
+def test_tensors_are_read_to_the_cpu_whatever_the_default_device() -> None:
+    info = dense("k", "float32", (2,), (1,), 0, stored(numpy.array([1.5, 2.5], dtype=numpy.float32)))
+    with torch.device("meta"):
+        assert info.read().tolist() == [1.5, 2.5]

@@ -52,7 +52,7 @@ def _without_beta_warnings() -> Iterator[None]:
 
 def allocate(nbytes: int) -> tuple[torch.Tensor, memoryview]:
     """Uninitialised CPU memory as a uint8 tensor, and the same memory as a writable buffer of bytes."""
-    tensor = import_torch().empty(nbytes, dtype=dtype_of("uint8"))
+    tensor = import_torch().empty(nbytes, dtype=dtype_of("uint8"), device="cpu")
     return tensor, memory_of(tensor)
 
 
@@ -68,7 +68,7 @@ def mapped(buffer: memoryview) -> torch.Tensor:
     """A uint8 tensor over a buffer that it keeps alive; nothing is copied."""
     torch = import_torch()
     if buffer.nbytes == 0:
-        return torch.empty(0, dtype=torch.uint8)  # type: ignore[no-any-return]
+        return torch.empty(0, dtype=torch.uint8, device="cpu")  # type: ignore[no-any-return]
     return torch.frombuffer(buffer, dtype=torch.uint8)  # type: ignore[no-any-return]
 
 
@@ -84,7 +84,7 @@ def strided(
     """A view of uint8 memory as a tensor of this dtype, shape and stride (in elements); lazy bits are resolved."""
     torch = import_torch()
     with _without_beta_warnings():
-        tensor = torch.empty(0, dtype=dtype_of(dtype)).set_(memory.untyped_storage(), 0, shape, stride)
+        tensor = torch.empty(0, dtype=dtype_of(dtype), device="cpu").set_(memory.untyped_storage(), 0, shape, stride)
     if is_conj:
         tensor = torch.conj(tensor).resolve_conj()
     if is_neg:
@@ -96,7 +96,7 @@ def assembled(
     dtype: str, shape: tuple[int, ...], chunks: Iterable[tuple[tuple[int, ...], torch.Tensor]]
 ) -> torch.Tensor:
     """A dense tensor from chunks, each with the place of its first element."""
-    whole = import_torch().empty(shape, dtype=dtype_of(dtype))
+    whole = import_torch().empty(shape, dtype=dtype_of(dtype), device="cpu")
     for offsets, chunk in chunks:
         place = tuple(slice(start, start + size) for start, size in zip(offsets, chunk.shape, strict=True))
         whole[place].copy_(chunk)
@@ -158,10 +158,12 @@ def quantized(
     torch = import_torch()
     with _without_beta_warnings():
         if axis is None:
-            tensor = torch._empty_affine_quantized(shape, scale=scale, zero_point=zero_point, dtype=dtype_of(dtype))
+            tensor = torch._empty_affine_quantized(
+                shape, scale=scale, zero_point=zero_point, dtype=dtype_of(dtype), device="cpu"
+            )
         else:
             tensor = torch._empty_per_channel_affine_quantized(
-                shape, scales=scale, zero_points=zero_point, axis=axis, dtype=dtype_of(dtype)
+                shape, scales=scale, zero_points=zero_point, axis=axis, dtype=dtype_of(dtype), device="cpu"
             )
     return tensor.set_(memory.untyped_storage(), 0, shape, stride)  # type: ignore[no-any-return]
 

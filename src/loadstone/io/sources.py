@@ -15,7 +15,7 @@ from loadstone.errors import Diagnostic, Fix, IntegrityError, MissingFileError
 
 
 class ByteSource(Protocol):
-    """Bytes of known size, readable at any offset."""
+    """Bytes of known size, readable at any offset, by several threads at once."""
 
     @property
     def name(self) -> str:

@@ -5,7 +5,8 @@
     in pieces   casts, strided targets, GPUs: through a bounded buffer.
     at hand     the values are in memory already: adapted, migrated, or from a state dict in memory.
 
-Reads are in the order of the file.  What may fail for any other reason than the disk was tried before.
+Reads are in the order of the file; large tensors are shared by a few threads.  What may fail for any other reason than
+the disk was tried before.
 """
 
 from __future__ import annotations
@@ -21,9 +22,11 @@ from loadstone import as_torch
 from loadstone.dtypes import DTYPES
 from loadstone.io.sources import ByteSource
 from loadstone.model.pieces import Scratch, piece_nbytes, pieces_of
+from loadstone.model.threads import share
 from loadstone.tensors import TensorInfo
 
 SMALL_NBYTES = 64 * 1024  # below this a system call of its own costs more than moving the bytes once more
+PIECE_NBYTES = 16 * 1024 * 1024  # of a large tensor, read by one thread at a time
 TOGETHER_NBYTES = 1024 * 1024  # how much of a file is read at once for the sake of small tensors
 
 
@@ -90,8 +93,13 @@ def work_for(fills: Iterable[Fill]) -> Work:
 
 def fill_all(work: Work, started: Callable[[Fill], None]) -> None:
     """Fill every target; `started` is told of each one before its memory changes."""
+    pieces: list[_Piece] = []
     for run in _runs(work.straight):
-        _read(run, work.scratch, started)
+        if isinstance(run, Fill):
+            pieces += _pieces(run)
+        else:
+            _read_together(run, work.scratch, started)
+    share(pieces, lambda piece: _read_piece(piece, started))
     # keep autograd's notice of changed memory right, as copy_ does by itself
     torch.autograd.graph.increment_version([fill.target for fill in work.straight if not fill.target.is_inference()])
     for fill in work.others:
@@ -164,17 +172,41 @@ def _runs(fills: Iterable[Fill]) -> Iterator[_Run | Fill]:
         yield run
 
 
-def _read(one: _Run | Fill, scratch: Scratch, started: Callable[[Fill], None]) -> None:
-    if isinstance(one, Fill):
-        assert one.info is not None  # straight
-        started(one)
-        if one.info.elements:
-            one.info.read_into(as_torch.memory_of(one.target))
-        return
-    memory, buffer = scratch.take(one.stop - one.start)
-    one.source.read_into(one.start, buffer)
-    address = memory.data_ptr() - one.start
-    for fill, start in zip(one.fills, one.starts, strict=True):
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """A part of a large tensor: `nbytes` bytes from `start` on."""
+
+    fill: Fill
+    start: int
+    nbytes: int
+
+
+def _pieces(fill: Fill) -> Iterator[_Piece]:
+    """The tensor in parts that several threads can share."""
+    assert fill.info is not None  # straight
+    assert fill.info.storage is not None
+    nbytes = fill.info.nbytes
+    step = PIECE_NBYTES if fill.info.storage.is_raw else max(nbytes, 1)  # a deflate stream is read from its beginning
+    for start in range(0, nbytes, step):
+        yield _Piece(fill, start, min(step, nbytes - start))
+
+
+def _read_piece(piece: _Piece, started: Callable[[Fill], None]) -> None:
+    """Straight from the file into the parameter's memory."""
+    info = piece.fill.info
+    assert info is not None  # straight
+    assert info.storage is not None
+    started(piece.fill)
+    memory = as_torch.memory_of(piece.fill.target)[piece.start : piece.start + piece.nbytes]
+    info.storage.read_into(info.byte_range()[0] + piece.start, memory, swap=DTYPES[info.dtype].swap)
+
+
+def _read_together(run: _Run, scratch: Scratch, started: Callable[[Fill], None]) -> None:
+    """Small neighbours, by one read and a copy each."""
+    memory, buffer = scratch.take(run.stop - run.start)
+    run.source.read_into(run.start, buffer)
+    address = memory.data_ptr() - run.start
+    for fill, start in zip(run.fills, run.starts, strict=True):
         assert fill.info is not None  # straight
         started(fill)
         ctypes.memmove(fill.target.data_ptr(), address + start, fill.info.nbytes)
