@@ -79,3 +79,16 @@ def test_opening_leaves_no_file_open_when_it_is_refused(tmp_path: Path) -> None:
         with pytest.raises(ls.LoadstoneError):
             ls.open(path)
     assert len(set(Path("/proc/self/fd").iterdir())) == len(before)
+
+
+def test_weights_are_loaded_from_a_file_that_asks_for_code_and_it_is_said(tmp_path: Path) -> None:
+    class Payload:
+        def __reduce__(self) -> tuple[object, ...]:
+            return Path.touch, (tmp_path / "must_not_appear",)
+
+    source, target = nn.Linear(2, 3), nn.Linear(2, 3)
+    torch.save({"state_dict": source.state_dict(), "extra": Payload()}, tmp_path / "file.pth")
+    plan = ls.load(target, tmp_path / "file.pth")
+    assert torch.equal(target.weight, source.weight)
+    assert [(one.code, one.severity) for one in plan.diagnostics] == [("dangerous-global", "warning")]
+    assert not (tmp_path / "must_not_appear").exists()

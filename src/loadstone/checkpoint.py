@@ -89,10 +89,18 @@ class Checkpoint:
         """The names of all the sets, for `open(path, weights=NAME)`; "" is the whole file."""
         return [weight_set.name for weight_set in self.sets]
 
+    def choose(self, weights: str | None = None) -> tuple[WeightSet, tuple[Diagnostic, ...]]:
+        """The set called `weights`, or the one that is meant, and what was noticed about the file and the choice.
+
+        Raises FormatError (no-weights, unknown-weights) where the file has no such set.
+        """
+        chosen, notes = choose(self.sets, self._wanted if weights is None else weights, self.name)
+        return chosen, worst_first((*self._contents.diagnostics, *notes))
+
     @property
     def chosen(self) -> WeightSet:
         """The set that `weights` gives.  Raises FormatError (no-weights) where the file has none."""
-        return choose(self.sets, self._wanted, self.name)[0]
+        return self.choose()[0]
 
     @property
     def weights(self) -> Mapping[str, TensorInfo]:
@@ -107,8 +115,7 @@ class Checkpoint:
     @property
     def diagnostics(self) -> tuple[Diagnostic, ...]:
         """What was noticed, worst first; includes `several-models` where a set had to be chosen."""
-        notes = choose(self.sets, self._wanted, self.name)[1] if self.sets else ()
-        return worst_first((*self._contents.diagnostics, *notes))
+        return self.choose()[1] if self.sets else worst_first(self._contents.diagnostics)
 
     def read(self, *path: str | int) -> Value:
         """A part of the tree with its tensors read: `read("optimizer_state_dict")`; all of it without a path.

@@ -26,7 +26,7 @@ from loadstone.model.schema import extra_state_of, schema_of, walk
 from loadstone.model.staging import Reader
 from loadstone.model.targets import left_on_meta, targets_of
 from loadstone.tensors import TensorInfo
-from loadstone.weights import WeightSet, choose
+from loadstone.weights import WeightSet
 
 Source: TypeAlias = str | os.PathLike[str] | Checkpoint | Mapping[str, object]
 
@@ -143,12 +143,14 @@ def _open(source: object, weights: str | None) -> _Opened:
 
 
 def _from_checkpoint(checkpoint: Checkpoint, weights: str | None, *, is_owned: bool) -> _Opened:
-    chosen = checkpoint.chosen if weights is None else choose(checkpoint.sets, weights, checkpoint.name)[0]
+    chosen, found = checkpoint.choose(weights)
+    # what another part of the file asks for is no reason not to read its weights, of which every bound is proved
+    notes = (replace(finding, level="warning") if finding.severity == "error" else finding for finding in found)
     return _Opened(
         chosen,
         outside(chosen, checkpoint.tensors),
         checkpoint.name,
-        checkpoint.diagnostics,
+        tuple(notes),
         checkpoint=checkpoint if is_owned else None,
     )
 
