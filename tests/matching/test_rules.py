@@ -369,3 +369,9 @@ def test_hook_that_raised_stops_the_plan(plan_of):
 def test_candidate_remembers_each_step(tensor):
     candidate = Candidate("a", "a", tensor("a", (1,))).renamed("b", "one").renamed("c", "two")
     assert candidate.how == "one, two"
+
+
+def test_the_wrong_model_gets_no_advice_to_leave_most_of_it_out(plan_of):
+    plan = plan_of({f"h.{i}.weight": (4, 4) for i in range(9)}, {f"layer{i}.weight": (5, 5) for i in range(9)})
+    assert "nothing-to-load" in {one.code for one in plan.diagnostics}
+    assert [fix.paste for one in plan.diagnostics for fix in one.fixes if fix.paste.startswith(("fresh", "drop"))] == []

@@ -14,7 +14,7 @@ PYTHONHASHSEED is: no set is iterated into the result.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from loadstone.errors import Diagnostic, worst_first
 from loadstone.matching.aliases import may_be_absent, may_be_left_over, respell
@@ -95,11 +95,12 @@ def make_plan(
             leftover.append(_unexpected(members[0]))
     leftover += settled.spare
 
+    doubts = list(coverage(schema, sources, settled.actions, alignment.fixes, strict=options.strict))
     findings = Findings(schema.slots, sources, strict=options.strict)
     pairs = near_misses(settled.missing, unexpected)
     found = [
         *migrated.failed,
-        *coverage(schema, sources, settled.actions, alignment.fixes, strict=options.strict),
+        *doubts,
         *findings.contested(settled),
         *findings.collisions([[collision] for collision in collisions]),
         *findings.tied(settled),
@@ -113,6 +114,8 @@ def make_plan(
         *migrated.notes,
         *notes,
     ]
+    if doubts:
+        found = list(map(_without_giving_up, found))
     order = {key: index for index, key in enumerate(sources)}
     leftover.sort(key=lambda action: order[str(action.source)])
     others = [Action("dropped", key, None, "not for a model") for key in not_for_model if key not in sources]
@@ -126,6 +129,14 @@ def make_plan(
         weights,
         options_table(options),
     )
+
+
+def _without_giving_up(finding: Diagnostic) -> Diagnostic:
+    """Where this is probably the wrong model, nobody should be told to leave most of it out."""
+    if finding.code not in ("missing-key", "unexpected-key"):
+        return finding
+    kept = tuple(fix for fix in finding.fixes if not fix.paste.startswith(("fresh=", "drop=")))
+    return replace(finding, fixes=kept)
 
 
 def _unexpected(candidate: Candidate) -> Action:
