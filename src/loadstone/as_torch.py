@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,9 @@ from loadstone.errors import Diagnostic, FormatError, LoadstoneError
 
 if TYPE_CHECKING:
     import torch
+
+
+_BETA = ("complex32", "bcomplex32")  # dtypes that torch warns about
 
 
 class NeedsTorchError(LoadstoneError, ImportError):
@@ -83,7 +86,7 @@ def strided(
 ) -> torch.Tensor:
     """A view of uint8 memory as a tensor of this dtype, shape and stride (in elements); lazy bits are resolved."""
     torch = import_torch()
-    with _without_beta_warnings():
+    with _without_beta_warnings() if dtype in _BETA else nullcontext():
         tensor = torch.empty(0, dtype=dtype_of(dtype), device="cpu").set_(memory.untyped_storage(), 0, shape, stride)
     if is_conj:
         tensor = torch.conj(tensor).resolve_conj()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -88,3 +89,14 @@ def test_a_file_that_shrinks_after_opening_is_noticed(tmp_path: Path) -> None:
     path.write_bytes(DATA[:100])
     with pytest.raises(IntegrityError, match="ends"):
         source.read(50, 100)
+
+
+def test_a_pipe_is_refused_instead_of_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(IntegrityError, match="no regular file"):
+        FileSource(tmp_path / "pipe")
+
+
+def test_a_device_is_refused() -> None:
+    with pytest.raises(IntegrityError, match="no regular file"):
+        FileSource("/dev/zero")

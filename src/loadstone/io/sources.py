@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import stat
 from pathlib import Path
 from typing import Protocol, final
 
@@ -47,10 +48,15 @@ class FileSource:
         self.name = os.fspath(path)
         self._mapping: mmap.mmap | None = None
         try:
-            self._descriptor = os.open(self.path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
-            self.size = os.fstat(self._descriptor).st_size
+            # not blocking, so that a pipe that nobody writes to is refused instead of waited for
+            self._descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
             raise _opening_failed(self.path, error) from error
+        status = os.fstat(self._descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            os.close(self._descriptor)
+            raise IntegrityError(Diagnostic("io-error", f"`{path}` is no regular file, and cannot be read at any place"))
+        self.size = status.st_size
 
     def read(self, offset: int, nbytes: int) -> bytes:
         self._check(offset, nbytes)
