@@ -93,10 +93,10 @@ def test_a_file_that_shrinks_after_opening_is_noticed(tmp_path: Path) -> None:
 
 def test_a_pipe_is_refused_instead_of_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(IntegrityError, match="no regular file"):
+    with pytest.raises(IntegrityError, match="not a regular file"):
         FileSource(tmp_path / "pipe")
 
 
 def test_a_device_is_refused() -> None:
-    with pytest.raises(IntegrityError, match="no regular file"):
+    with pytest.raises(IntegrityError, match="not a regular file"):
         FileSource("/dev/zero")

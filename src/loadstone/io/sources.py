@@ -55,7 +55,7 @@ class FileSource:
         status = os.fstat(self._descriptor)
         if not stat.S_ISREG(status.st_mode):
             os.close(self._descriptor)
-            raise IntegrityError(Diagnostic("io-error", f"`{path}` is no regular file, and cannot be read at any place"))
+            raise IntegrityError(Diagnostic("io-error", f"`{path}` is a pipe or a device, not a regular file"))
         self.size = status.st_size
 
     def read(self, offset: int, nbytes: int) -> bytes:
