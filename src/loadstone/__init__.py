@@ -30,6 +30,7 @@ from loadstone.errors import (
     UnsafeError,
 )
 from loadstone.io.limits import Limits
+from loadstone.matching.adapters import classes, interpolate
 from loadstone.matching.plan import Action, Plan
 from loadstone.tensors import TensorInfo
 from loadstone.values import Opaque, SavedModule
@@ -79,6 +80,8 @@ __all__ = [
     "TensorInfo",
     "UnsafeError",
     "build",
+    "classes",
+    "interpolate",
     "load",
     "open",
     "plan",

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadstone.errors import RecipeError
-from loadstone.matching.options import ADAPTERS, Options
+from loadstone.matching.adapters import ADAPTERS
+from loadstone.matching.options import Options
 from loadstone.matching.recipe import options_table, parse_recipe, read_recipe, write_recipe
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)

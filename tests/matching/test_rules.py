@@ -132,7 +132,11 @@ def test_mismatch_of_a_module_is_one_finding_with_its_fixes(plan_of, net):
     checkpoint = {**net, "fc.weight": (1000, 8), "fc.bias": (1000,)}
     (finding,) = plan_of(net, checkpoint).diagnostics
     assert finding.keys == ("fc.weight", "fc.bias")
-    assert [fix.paste for fix in finding.fixes] == ['fresh=["fc"]', 'adapt={"fc": "slice"}']
+    assert [fix.paste for fix in finding.fixes] == [
+        'fresh=["fc"]',
+        'adapt={"fc": "slice"}',
+        'adapt={"fc": ls.classes(old_labels, new_labels)}',
+    ]
     assert plan_of(net, checkpoint, fresh=("fc",)).ok
     assert plan_of(net, checkpoint, adapt={"fc": "slice"}).ok
 

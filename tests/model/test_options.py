@@ -20,7 +20,7 @@ import loadstone as ls
         ({"only": 3}, "`only` is 3"),
         ({"drop": [1]}, r"`drop` is \[1\]"),
         ({"rename": {"a": 1}}, "`rename` is"),
-        ({"adapt": {"a": "stretch"}}, "`adapt` of `a` is 'stretch'"),
+        ({"adapt": {"a": "stretch"}}, "`adapt` for `a` is 'stretch'"),
         ({"dtype": "int8"}, "`dtype` is"),
         ({"device": "nonsense"}, "`device` is 'nonsense'"),
         ({"device": "meta"}, "meta"),

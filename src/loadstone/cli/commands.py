@@ -128,7 +128,7 @@ _OPTIONS = (
         "--adapt",
         metavar="GLOB=HOW",
         multiple=True,
-        help="Where shapes differ: fresh, slice or pad; cast where a cast would break values.",
+        help="Where shapes differ: fresh, slice, pad, channels, interpolate, vocabulary; cast where it breaks values.",
     ),
     click.option("--no-strict", is_flag=True, help="Load what is certain, and report the rest."),
     click.option("--dtype", metavar="DTYPE", help="The dtype that parameters end up in, such as bfloat16."),

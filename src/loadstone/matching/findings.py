@@ -104,16 +104,26 @@ class Findings:
             groups[_MOST_DIAGNOSTICS - 1 :] = [rest]
         for members in groups:
             keys = tuple(one.target for one in members)
-            globs = self._model.globs(keys)
             evidence = list(self._rows((one.target, one.source) for one in members))
             evidence += [("", text) for text in explain(members)]
             yield self.unsettled(
                 "shape-mismatch",
                 _mismatch_message(members, keys),
                 evidence,
-                (Fix("keep the fresh layer", f"fresh={self._model.paste(keys)}"), *reshaping_fixes(members, globs)),
+                (
+                    Fix("keep the fresh layer", f"fresh={self._model.paste(keys)}"),
+                    *reshaping_fixes(members, self._model.globs),
+                ),
                 keys,
             )
+
+    def without_values(self, settled: Settled) -> Iterator[Diagnostic]:
+        """Adapters that keep rows of the model where it is on the meta device and so has none."""
+        for key, action in settled.actions.items():
+            if any(op.keeps_own for op in action.ops) and self.slots[key].is_meta:
+                message = f"`{key}` would keep rows of its own, and on the meta device it has none"
+                fix = Fix("construct it with values", "loadstone.build(FACTORY, FILE, adapt=...)")
+                yield Diagnostic("left-on-meta", message, fixes=(fix,), keys=(key,))
 
     def contested(self, settled: Settled) -> Iterator[Diagnostic]:
         """Several sources for one target, one diagnostic for all that collide in the same way."""
@@ -224,6 +234,8 @@ def _rename(pair: NearMiss) -> Fix:
 
 def _mismatch_message(members: list[Shapes], keys: Sequence[str]) -> str:
     have, want = members[0].have, members[0].want
+    if all(one.have == one.want for one in members):
+        return f"{named(keys)} cannot be adapted as `adapt` says"
     if len(dict.fromkeys((one.have, one.want) for one in members)) == 1:
         return f"{named(keys)} is {shape_text(have)} in the checkpoint and {shape_text(want)} in the model"
     first = members[0].target

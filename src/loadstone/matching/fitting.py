@@ -6,10 +6,12 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from loadstone.dtypes import DTYPES
+from loadstone.matching.adapters import Adapter, check_adapters
 from loadstone.matching.candidates import Candidate, shape_text
 from loadstone.matching.casts import Cast, cast_between
-from loadstone.matching.options import Adapter, Options, check_adapters
+from loadstone.matching.options import Options
 from loadstone.matching.plan import Op
+from loadstone.matching.reshaping import change_for, is_same, says_order
 from loadstone.matching.schema import Slot
 from loadstone.matching.selection import Patterns
 
@@ -54,7 +56,7 @@ class Fitter:
         dtype, shape = dtype or info.dtype, info.shape if shape is None else shape
         pattern = self._adapt.first(slot.key)
         adapter = self.options.adapt[pattern] if pattern is not None else None
-        shaped = _reshaped(slot, shape, adapter, pattern)
+        shaped = _reshaped(slot, shape, dtype, adapter, pattern)
         if shaped.problem:
             return shaped
         if adapter is not None and callable(adapter) and shape != slot.shape:
@@ -75,32 +77,21 @@ class Fitter:
         return source if self.options.assign else slot.dtype
 
 
-def _reshaped(slot: Slot, shape: tuple[int, ...], adapter: Adapter | None, pattern: str | None) -> Fit:
-    if shape == slot.shape:
+def _reshaped(slot: Slot, shape: tuple[int, ...], dtype: str, adapter: Adapter | None, pattern: str | None) -> Fit:
+    if shape == slot.shape and not says_order(adapter):
         return Fit()
     if adapter is None or adapter == "cast":
         return Fit(problem="shape")
-    arrow = f"{shape_text(shape)} → {shape_text(slot.shape)}"
     why = f"`adapt` for `{pattern}`"
     if callable(adapter):
         name = getattr(adapter, "__name__", type(adapter).__name__)
+        arrow = f"{shape_text(shape)} → {shape_text(slot.shape)}"
         return Fit((Op("call", f"{name}: {arrow}", function=adapter),), why=why)
     if adapter == "fresh":
         return Fit(problem="fresh", why=why)
-    if len(shape) != len(slot.shape):
-        return Fit(problem="shape", why=f"`{adapter}` needs the same number of dimensions on both sides")
-    wrong = [
-        dim for dim, (have, want) in enumerate(zip(shape, slot.shape, strict=True))
-        if (have < want if adapter == "slice" else have > want)
-    ]  # fmt: skip
-    if wrong:
-        dims = ", ".join(f"dimension {dim}: {shape[dim]} → {slot.shape[dim]}" for dim in wrong)
-        return Fit(problem="shape", why=f"`{adapter}` cannot {'grow' if adapter == 'slice' else 'shrink'} ({dims})")
-    if adapter == "slice":
-        return Fit((Op("slice", f"{arrow}, the leading corner"),), why=why)
-    added = ", ".join(
-        f"{want - have} {'rows' if dim == 0 else f'in dimension {dim}'}"
-        for dim, (have, want) in enumerate(zip(shape, slot.shape, strict=True))
-        if want > have
-    )
-    return Fit((Op("pad", f"{arrow}, zeros added: {added}"),), why=why)
+    change = change_for(adapter, slot, shape, dtype)
+    if isinstance(change, str):
+        return Fit(problem="shape", why=change)
+    if shape == slot.shape and is_same(change):
+        return Fit(why=why)
+    return Fit((Op(change.name, change.text, step=change.step),), why=why)

@@ -105,6 +105,7 @@ def make_plan(
         *findings.collisions([[collision] for collision in collisions]),
         *findings.tied(settled),
         *findings.mismatched(settled),
+        *findings.without_values(settled),
         *findings.missing(settled.missing, pairs, alignment.fixes),
         *findings.unexpected(unexpected, pairs),
         *findings.casts(settled),

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Literal
 
-from loadstone.errors import Diagnostic, Fix, RecipeError
-from loadstone.keys import nearest
+from loadstone.matching.adapters import Adapter
 
 Rename = Callable[[str], str]
-ADAPTERS = ("fresh", "slice", "pad", "cast")
-Adapter = str | Callable[..., Any]  # one of ADAPTERS, or (tensor, target_shape) -> tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,19 +53,4 @@ class Options:
             drop=(*recipe.drop, *self.drop),
             fresh=(*recipe.fresh, *self.fresh),
             adapt={**self.adapt, **{glob: how for glob, how in recipe.adapt.items() if glob not in self.adapt}},
-        )
-
-
-def check_adapters(adapt: Mapping[str, Adapter]) -> None:
-    """Raises RecipeError (invalid-option) for an adapter that is neither a known word nor callable."""
-    for pattern, adapter in adapt.items():
-        if callable(adapter) or adapter in ADAPTERS:
-            continue
-        near = nearest(adapter, ADAPTERS, 1) if isinstance(adapter, str) else []
-        raise RecipeError(
-            Diagnostic(
-                "invalid-option",
-                f"`adapt` for `{pattern}` is {adapter!r:.80}, it takes {', '.join(ADAPTERS)} or a callable",
-                fixes=tuple(Fix("did you mean", name) for name in near),
-            )
         )

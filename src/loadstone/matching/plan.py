@@ -15,6 +15,7 @@ from loadstone.errors import Diagnostic, MatchError
 from loadstone.matching.coverage import filled
 from loadstone.matching.recipe import write_recipe
 from loadstone.matching.schema import Schema
+from loadstone.matching.steps import Rows, Step
 from loadstone.tensors import TensorInfo
 
 Status = Literal[
@@ -35,13 +36,15 @@ class Op:
     """One change on the way from file to model.
 
     Attributes:
-        name: "cast", "slice", "pad", "call" (an adapter given by the caller), "migrate" (a module's own hook),
-            "compare" (of a tied key: nothing is written, the values must equal those of `other`).
+        name: "cast", "slice", "pad", "channels", "interpolate", "vocabulary", "classes", "call" (an adapter given by
+            the caller), "migrate" (a module's own hook), "compare" (of a tied key: nothing is written, the values must
+            equal those of `other`).
         text: in words and numbers, "float32 → float16, rounds".
         is_checked: values must be read before the first write, because the cast could break them.
         function: the callable of "call", (tensor, target_shape) -> tensor, and of "migrate", (read) -> tensor, where
             read takes keys of the checkpoint.
         other: the checkpoint key that "compare" compares with.
+        step: the exact change of "channels", "interpolate", "vocabulary" and "classes".
     """
 
     name: str
@@ -49,6 +52,12 @@ class Op:
     is_checked: bool = False
     function: Callable[..., object] | None = None
     other: str | None = None
+    step: Step | None = None
+
+    @property
+    def keeps_own(self) -> bool:
+        """Part of the target keeps the values that the model has, so that these have to be there."""
+        return isinstance(self.step, Rows) and self.step.own > 0
 
 
 @dataclass(frozen=True, slots=True)

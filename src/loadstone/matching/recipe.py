@@ -19,7 +19,8 @@ from typing import Any
 
 from loadstone.errors import Diagnostic, Fix, RecipeError
 from loadstone.keys import nearest
-from loadstone.matching.options import Options, check_adapters
+from loadstone.matching.adapters import Classes, Interpolate, adapter_of, adapter_table, check_adapters
+from loadstone.matching.options import Options
 
 _LISTS = ("only", "drop", "fresh")
 _TABLES = ("rename", "adapt")
@@ -87,7 +88,8 @@ def parse_recipe(text: str, *, name: str = "the recipe") -> Options:
         if key not in _NAMES:
             raise _unknown(key, _NAMES, name)
         _check(key, value, name)
-    check_adapters(table.get("adapt", {}))
+    adapt = {glob: adapter_of(how) if isinstance(how, dict) else how for glob, how in table.get("adapt", {}).items()}
+    check_adapters(adapt)
     for pattern in table.get("rename", {}):
         try:
             re.compile(pattern)
@@ -99,7 +101,7 @@ def parse_recipe(text: str, *, name: str = "the recipe") -> Options:
         only=tuple(table.get("only", ())),
         drop=tuple(table.get("drop", ())),
         fresh=tuple(table.get("fresh", ())),
-        adapt=table.get("adapt", {}),
+        adapt=adapt,
     )
 
 
@@ -111,8 +113,9 @@ def _check(key: str, value: Any, name: str) -> None:
     elif key in _LISTS:
         fits, wanted = isinstance(value, list) and all(isinstance(one, str) for one in value), "a list of globs"
     else:
-        fits = isinstance(value, dict) and all(isinstance(one, str) for one in value.values())
-        wanted = "a table of strings"
+        kinds = (str, dict) if key == "adapt" else str
+        fits = isinstance(value, dict) and all(isinstance(one, kinds) for one in value.values())
+        wanted = "a table of strings" if key != "adapt" else "a table of adapters"
     if not fits:
         raise _wrong(f"`{key}` in `{name}` is {type(value).__name__}, it takes {wanted}")
 
@@ -122,8 +125,19 @@ def _scalar(option: str, key: str, value: object) -> str:
         return "true" if value else "false"
     if isinstance(value, str):
         return _string(value)
+    if isinstance(value, (Classes, Interpolate)):
+        return _inline(adapter_table(value))
     place = f"`{option}`" if option == key else f"`{option}` for `{key}`"
     raise _wrong(f"{place} is a callable, which a recipe cannot hold")
+
+
+def _inline(value: object) -> str:
+    """A table, a list, a text or a whole number of TOML, on one line."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key} = {_inline(one)}" for key, one in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_inline, value)) + "]"
+    return _string(value) if isinstance(value, str) else str(value)
 
 
 def _string(text: str) -> str:

@@ -21,6 +21,7 @@ class Slot:
             first key itself and for everything that is not shared.
         is_meta: on the meta device, without memory.
         is_persistent: False for buffers that state_dict() leaves out.
+        convolution: what kind of convolution it is the weight of; "" where it is none, or nobody knows.
     """
 
     key: str
@@ -30,6 +31,7 @@ class Slot:
     tied_to: str | None = None
     is_meta: bool = False
     is_persistent: bool = True
+    convolution: Literal["", "plain", "grouped", "transposed"] = ""
 
     @property
     def elements(self) -> int:

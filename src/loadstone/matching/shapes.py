@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from math import prod
 
 from loadstone.errors import Fix
 from loadstone.keys import leaf
 from loadstone.matching.candidates import Candidate, shape_text
+from loadstone.matching.offers import offer_for
 from loadstone.matching.schema import Slot
 
+_FEWEST_FEATURES = 8  # of query, key and value each
 _PADDINGS = (64, 128, 32, 16, 8)  # vocabularies are rounded up to these for the sake of the hardware
 
 
@@ -18,16 +20,26 @@ _PADDINGS = (64, 128, 32, 16, 8)  # vocabularies are rounded up to these for the
 class Shapes:
     """The two shapes of one tensor: what the checkpoint has, what the model wants, and why an adapter did not do."""
 
-    target: str
+    slot: Slot
     source: str
     have: tuple[int, ...]
-    want: tuple[int, ...]
+    dtype: str
     why: str = ""
+
+    @property
+    def target(self) -> str:
+        """Its key in the model."""
+        return self.slot.key
+
+    @property
+    def want(self) -> tuple[int, ...]:
+        """Its shape in the model."""
+        return self.slot.shape
 
 
 def shapes_of(slot: Slot, candidate: Candidate, why: str) -> Shapes:
     """The shapes of a slot and the candidate that was meant for it."""
-    return Shapes(slot.key, candidate.key, candidate.info.shape, slot.shape, why)
+    return Shapes(slot, candidate.key, candidate.info.shape, candidate.info.dtype, why)
 
 
 def explain(members: list[Shapes]) -> Iterator[str]:
@@ -59,7 +71,7 @@ def _noticed(one: Shapes) -> Iterator[str]:
 def _arithmetic(one: Shapes, dim: int, have: int, want: int) -> Iterator[str]:
     small, large = sorted((have, want))
     side = "model" if want > have else "checkpoint"
-    if small and large == 3 * small:
+    if small >= _FEWEST_FEATURES and large == 3 * small:
         yield f"{large} is 3 × {small}: query, key and value may be one tensor in the {side}"
         return
     for multiple in _PADDINGS:
@@ -74,20 +86,42 @@ def _arithmetic(one: Shapes, dim: int, have: int, want: int) -> Iterator[str]:
         yield f"dimension {dim} is {have} in the checkpoint and {want} in the model"
 
 
-def reshaping_fixes(members: list[Shapes], globs: list[str]) -> Iterator[Fix]:
-    """Adapters that would take these tensors, as lines to paste."""
+def reshaping_fixes(members: list[Shapes], globs: Callable[[Iterable[str]], list[str]]) -> Iterator[Fix]:
+    """Adapters that would take these tensors, as lines to paste; `globs` names targets in few words."""
+    everything = globs([one.target for one in members])
     if all(len(one.have) != len(one.want) and prod(one.have) == prod(one.want) == 1 for one in members):
         how = "lambda tensor, shape: tensor.reshape(shape)"
-        yield Fix("reshape the one element", f"adapt={_table(globs, how)}", "safe")
+        yield Fix("reshape the one element", f"adapt={_table(everything, how)}", "safe")
         return
-    if not all(len(one.have) == len(one.want) for one in members):
+    if not all(len(one.have) == len(one.want) != 0 and one.have != one.want for one in members):
         return
+    offers = [offer_for(one.slot, one.have, one.dtype) for one in members]
+    named = next((offer for offer in offers if offer is not None and offer.does), None)
+    if named is not None and None not in offers:
+        targets: dict[str, list[str]] = {}  # by adapter
+        for one, offer in zip(members, offers, strict=True):
+            if offer is not None:
+                targets.setdefault(offer.how, []).append(one.target)
+        rows = ", ".join(f'"{glob}": {how}' for how, keys in targets.items() for glob in globs(keys))
+        yield Fix(named.does, f"adapt={{{rows}}}", named.safety)
+    if all(offer is None or offer.allows_corner for offer in offers):
+        yield from _corner_fixes(members, everything)
+    if all(_may_be_classes(one) for one in members) and named is None:
+        how = "ls.classes(old_labels, new_labels)"
+        yield Fix("keep the classes that both have, by their labels", f"adapt={_table(everything, how)}")
+
+
+def _corner_fixes(members: list[Shapes], globs: list[str]) -> Iterator[Fix]:
     dims = [(have, want) for one in members for have, want in zip(one.have, one.want, strict=True)]
     example = f"{shape_text(members[0].have)} → {shape_text(members[0].want)}"
     if all(have >= want for have, want in dims):
         yield Fix(f"keep the leading corner ({example})", "adapt=" + _table(globs, '"slice"'), "unsafe")
     elif all(have <= want for have, want in dims):
         yield Fix(f"fill up with zeros ({example})", "adapt=" + _table(globs, '"pad"'), "unsafe")
+
+
+def _may_be_classes(one: Shapes) -> bool:
+    return leaf(one.target) in ("weight", "bias") and len(one.have) <= 2 and one.have[1:] == one.want[1:]
 
 
 def _table(globs: list[str], how: str) -> str:

@@ -39,7 +39,7 @@ def build(factory: Callable[[], nn.Module], source: Source, **options: Unpack[Pl
         filled = {
             place.key
             for target in targets_of(walk(model), made.actions)
-            if target.filling is not None
+            if target.filling is not None and not any(op.keeps_own for op in target.filling.ops)
             for place in target.places
         }
         if not any(mode.is_empty(tensor) for tensor in _left(model, filled)):

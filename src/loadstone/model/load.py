@@ -15,8 +15,9 @@ from torch import nn
 from loadstone import collector
 from loadstone.checkpoint import Checkpoint, open_checkpoint
 from loadstone.errors import Diagnostic, Fix, RecipeError, worst_first
+from loadstone.matching.adapters import Adapter
 from loadstone.matching.names import make_plan
-from loadstone.matching.options import Adapter, Rename
+from loadstone.matching.options import Rename
 from loadstone.matching.plan import Plan
 from loadstone.model.apply import Loading, apply
 from loadstone.model.memory import NAME, InMemory, from_memory, outside
@@ -58,7 +59,8 @@ def plan(
         rename: {regex: replacement}, applied in order to the checkpoint's keys, or a callable from key to key.
         only, drop: globs over checkpoint keys: which ones take part, which are left out on purpose.
         fresh: globs over model keys that keep the values they have.
-        adapt: {glob: how} where shapes differ: "fresh", "slice", "pad", "cast", or (tensor, target_shape) -> tensor.
+        adapt: {glob: how} where shapes differ: "fresh", "slice", "pad", "channels", "interpolate", "vocabulary",
+            `classes(old, new)`, `interpolate(...)`, or (tensor, target_shape) -> tensor; "cast" where dtypes do.
         match: "names".
         weights: which of the checkpoint's weight sets.
         device, dtype: where parameters end up; the model's own where not given.  `dtype` is for floating point tensors.

@@ -10,12 +10,12 @@ from typing import TypeAlias, TypedDict
 import torch
 
 from loadstone.errors import Diagnostic, Fix, RecipeError
-from loadstone.matching.options import Adapter, Options, Rename
+from loadstone.matching.adapters import Adapter, check_adapters
+from loadstone.matching.options import Options, Rename
 from loadstone.matching.recipe import read_recipe
 from loadstone.model.targets import Placement
 
 Globs: TypeAlias = str | Iterable[str]
-_ADAPTERS = ("fresh", "slice", "pad", "cast")
 
 
 class PlanOptions(TypedDict, total=False):
@@ -113,10 +113,7 @@ def _adapters(value: object) -> Mapping[str, Adapter]:
         return {}
     if not isinstance(value, Mapping) or not all(isinstance(glob, str) for glob in value):
         raise _invalid(f"`adapt` is {value!r:.60}", ("{glob: how}",))
-    for glob, how in value.items():
-        if not callable(how) and how not in _ADAPTERS:
-            accepted = (*(f'"{name}"' for name in _ADAPTERS), "a callable (tensor, target_shape) -> tensor")
-            raise _invalid(f"`adapt` of `{glob}` is {how!r:.60}", accepted)
+    check_adapters(value)
     return value
 
 

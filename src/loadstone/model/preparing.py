@@ -103,7 +103,7 @@ class _Preparing:
     def _value(self, action: Action, info: TensorInfo | None, target: Target) -> torch.Tensor | None:
         """The values, where they are at hand or have to be before the first write; None where the file gives them."""
         if info is None or needs_staging(action, info):
-            return dense_for(staged(action, self._reader, tuple(target.tensor.shape)), target.tensor, target.key)
+            return dense_for(staged(action, self._reader, target.tensor), target.tensor, target.key)
         if self._reader.memory is None:
             return None
         value = dense_for(self._reader.look(str(action.source)), target.tensor, target.key)

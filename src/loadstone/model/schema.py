@@ -106,6 +106,7 @@ def schema_of(model: nn.Module, walked: Walk | None = None) -> Schema:
             None if tied_to == place.key else tied_to,
             tensor.is_meta,
             place.is_persistent,
+            _convolution(place),
         )
         (slots if place.is_persistent else non_persistent)[place.key] = slot
     return Schema(
@@ -130,6 +131,16 @@ def identity_of(tensor: torch.Tensor) -> Identity:
     if not _has_memory(tensor) or tensor.is_meta or tensor.layout != torch.strided or tensor.numel() == 0:
         return (id(tensor),)
     return (tensor.device, tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride())
+
+
+def _convolution(place: Place) -> Literal["", "plain", "grouped", "transposed"]:
+    """What kind of convolution the tensor is the weight of."""
+    module = place.module
+    if place.name != "weight" or not isinstance(module, nn.modules.conv._ConvNd):
+        return ""
+    if module.transposed:
+        return "transposed"
+    return "plain" if module.groups == 1 else "grouped"
 
 
 def dtype_name(tensor: torch.Tensor) -> str:

@@ -13,6 +13,8 @@ import torch
 
 from loadstone.errors import Diagnostic, FormatError, LoadstoneError, MatchError
 from loadstone.matching.plan import Action, Op
+from loadstone.model.adapters import carried_out
+from loadstone.model.adapters.rows import corner
 from loadstone.model.casts import check_cast
 from loadstone.model.pieces import Scratch, pieces_of
 from loadstone.storage import Storage
@@ -56,8 +58,8 @@ def needs_staging(action: Action, info: TensorInfo) -> bool:
     return info.layout not in ("strided", "chunked") or any(op.name != "cast" for op in action.ops)
 
 
-def staged(action: Action, reader: Reader, shape: tuple[int, ...]) -> torch.Tensor:
-    """The values of an action after all of its ops, of the target's shape.
+def staged(action: Action, reader: Reader, target: torch.Tensor) -> torch.Tensor:
+    """The values of an action after all of its ops, of the target's shape; its own values, where they are kept.
 
     Raises MatchError: adapter-failed, hook-failed or shape-mismatch.
     """
@@ -67,9 +69,13 @@ def staged(action: Action, reader: Reader, shape: tuple[int, ...]) -> torch.Tens
         value = _called(action, migrations[-1], reader.read)
     else:
         value = reader.look(str(action.source))
+    shape = tuple(target.shape)
+    casts = any(op.name == "cast" for op in action.ops) or value.dtype == target.dtype
     for op in action.ops:
-        if op.name in ("slice", "pad"):
-            value = fitted(value, shape, pads=op.name == "pad")
+        if op.step is not None:
+            value = carried_out(op.step, value, target, casts=casts)
+        elif op.name in ("slice", "pad"):
+            value = corner(value, shape, pads=op.name == "pad")
         elif op.name == "call":
             value = _called(action, op, reader.read(str(action.source)) if len(action.ops) == 1 else value, shape)
     if tuple(value.shape) != shape and not value.is_nested:
@@ -80,16 +86,6 @@ def staged(action: Action, reader: Reader, shape: tuple[int, ...]) -> torch.Tens
             Diagnostic(code, f"`{action.target}` wants {wanted}, its adapter gave {found}", keys=_keys(action))
         )
     return value
-
-
-def fitted(value: torch.Tensor, shape: tuple[int, ...], *, pads: bool) -> torch.Tensor:
-    """The leading corner of `value` that fits into `shape`; with `pads`, filled up with zeros where it is smaller."""
-    corner = tuple(slice(0, min(have, want)) for have, want in zip(value.shape, shape, strict=True))
-    if not pads:
-        return value[corner]
-    whole = value.new_zeros(shape)
-    whole[corner] = value[corner]
-    return whole
 
 
 def prove(infos: Mapping[str, TensorInfo]) -> None:
