@@ -66,6 +66,12 @@ def test_the_repr_is_one_line(training: Path) -> None:
         assert repr(checkpoint) == f"<Checkpoint {training} torch-zip, 21 tensors>"
 
 
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b", "a\0.index.json", "x" * 300 + ".index.json", "\ud800"])
+def test_a_path_that_no_file_can_have_is_an_error_of_ours(name: str) -> None:
+    with pytest.raises(ls.LoadstoneError, match=r"file-not-found|io-error"):
+        ls.open(name)
+
+
 def test_an_address_says_what_to_do() -> None:
     with pytest.raises(ls.FormatError, match="download it first"):
         ls.open("https://example.org/model.pth")

@@ -99,12 +99,32 @@ def test_tensor_in_two_shards_is_taken_where_the_index_says(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    "name", ["../secret.safetensors", "/etc/hosts", "sub/x.safetensors", "..", "", "a\\b", "c:x", "a\nb", 3, None]
+    "name",
+    [
+        "../secret.safetensors",
+        "/etc/hosts",
+        "sub/x.safetensors",
+        "..",
+        "",
+        "a\\b",
+        "c:x",
+        "a\nb",
+        "\0",
+        "\ud800",
+        3,
+        None,
+    ],
 )
 def test_name_that_is_no_plain_file_name_is_unsafe(tmp_path: Path, name: object) -> None:
     save_file({"a": torch.ones(1)}, tmp_path / "secret.safetensors")
     directory = write(tmp_path / "model", {}, {"a": name})  # type: ignore[dict-item]
     with pytest.raises(UnsafeError, match=r"unsafe-path"):
+        read(directory)
+
+
+def test_name_that_is_too_long_for_a_file_is_a_missing_shard(tmp_path: Path) -> None:
+    directory = write(tmp_path / "model", {}, {"a": "x" * 5000})
+    with pytest.raises(IntegrityError, match=r"missing-shard"):
         read(directory)
 
 

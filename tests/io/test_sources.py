@@ -82,6 +82,13 @@ def test_a_missing_file_names_its_neighbours(tmp_path: Path) -> None:
     assert isinstance(raised.value, FileNotFoundError)
 
 
+@pytest.mark.parametrize("name", ["a\0b", "\ud800", "file/inside"])
+def test_a_name_that_no_file_can_have_is_a_missing_file(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(MissingFileError, match="file-not-found"):
+        FileSource(tmp_path / name)
+
+
 def test_a_file_that_shrinks_after_opening_is_noticed(tmp_path: Path) -> None:
     path = tmp_path / "data.bin"
     path.write_bytes(DATA)

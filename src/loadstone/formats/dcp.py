@@ -8,6 +8,7 @@ Source: torch/distributed/checkpoint/metadata.py (the classes), filesystem.py (`
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -163,7 +164,7 @@ class _Reader:
 
     def _open(self, name: str) -> ByteSource:
         path = member_path(self._directory, name)
-        if not path.is_file():
+        if not os.path.isfile(path):  # unlike Path.is_file, it takes names that are too long
             raise IntegrityError(
                 Diagnostic("missing-shard", f"`{name}` is not in `{self._directory}`, its `{_METADATA}` names it")
             )

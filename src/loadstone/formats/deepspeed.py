@@ -13,6 +13,7 @@ Source of the layout: deepspeed/utils/zero_to_fp32.py, which consolidates the sa
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -113,10 +114,10 @@ def read_directory(path: Path, context: Context) -> Contents:
 
 def _step_directory(path: Path) -> Path:
     latest = path / "latest"
-    if not latest.is_file():
+    if not os.path.isfile(latest):
         return path
-    name = latest.read_bytes()[:256].decode("utf-8", "replace").strip()
-    return member_path(path, name)
+    with latest.open("rb") as file:
+        return member_path(path, file.read(256).decode("utf-8", "replace").strip())
 
 
 def _files(directory: Path, pattern: re.Pattern[str]) -> list[str]:

@@ -16,8 +16,8 @@ def member_path(directory: Path, name: object) -> Path:
     """
     if not isinstance(name, str) or name in ("", ".", "..") or any(c in name for c in "/\\:"):
         raise _unsafe(directory, name, "which is no plain file name")
-    if any(ord(character) < 32 for character in name):
-        raise _unsafe(directory, name, "which has control characters")
+    if any(ord(character) < 32 or 0xD800 <= ord(character) < 0xE000 for character in name):
+        raise _unsafe(directory, name, "which has control characters or half a character")
     path = directory / name
     home = directory.resolve()
     target = path.resolve()

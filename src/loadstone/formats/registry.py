@@ -5,13 +5,14 @@ The order matters where one format's test is weaker than another's; it is that o
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from pathlib import Path
 from typing import Protocol
 
-from loadstone.errors import Diagnostic, Fix, FormatError
+from loadstone.errors import Diagnostic, Fix, FormatError, IntegrityError, LoadstoneError
 from loadstone.formats.contents import Contents, Context
-from loadstone.io.sources import ByteSource, missing_file
+from loadstone.io.sources import ByteSource
 
 HEAD_NBYTES = 4096
 
@@ -53,23 +54,27 @@ def open_source(source: ByteSource, context: Context) -> Contents:
 
 def open_path(path: Path, context: Context) -> Contents:
     """Read a file or a directory."""
-    if path.is_dir() or path.name.endswith(".index.json"):
+    is_directory = os.path.isdir(path)  # unlike Path.is_dir, these raise for no name whatever
+    if is_directory or (path.name.endswith(".index.json") and os.path.isfile(path)):
         for name in _DIRECTORY_READERS:
             reader = import_module(f"loadstone.formats.{name}")
             if reader.recognises_directory(path):
                 return reader.read_directory(path, context)  # type: ignore[no-any-return]
-        if path.is_dir():
-            raise FormatError(_no_checkpoint_in(path))
-    if not path.exists():
-        raise missing_file(path)
+        if is_directory:
+            raise _no_checkpoint_in(path)
     return open_source(context.open_path(path), context)
 
 
-def _no_checkpoint_in(directory: Path) -> Diagnostic:
-    names = sorted(entry.name for entry in directory.iterdir())
-    return Diagnostic(
-        "unknown-format",
-        f"`{directory}` is a directory without an index, a `.metadata` or a single model file",
-        evidence=tuple(("holds", name) for name in names[:8]),
-        fixes=(Fix("name the file", f"loadstone inspect {directory / names[0]}"),) if names else (),
+def _no_checkpoint_in(directory: Path) -> LoadstoneError:
+    try:
+        names = sorted(os.listdir(directory))
+    except OSError as error:
+        return IntegrityError(Diagnostic("io-error", f"listing `{directory}`: {error.strerror or error}"))
+    return FormatError(
+        Diagnostic(
+            "unknown-format",
+            f"`{directory}` is a directory without an index, a `.metadata` or a single model file",
+            evidence=tuple(("holds", name) for name in names[:8]),
+            fixes=(Fix("name the file", f"loadstone inspect {directory / names[0]}"),) if names else (),
+        )
     )

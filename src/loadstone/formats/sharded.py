@@ -9,6 +9,7 @@ model.safetensors, pytorch_model.bin           one file
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import replace
@@ -62,7 +63,7 @@ def read_directory(path: Path, context: Context) -> Contents:
 
 def _choices(path: Path) -> list[list[Path]]:
     """The sets of files that could be the weights, best first; a set is an index, numbered shards or one file."""
-    if path.is_file():
+    if os.path.isfile(path):
         return [[path]] if path.name.endswith(_INDEX_SUFFIX) else []
     try:
         files = sorted(entry for entry in path.iterdir() if entry.suffix in (".json", ".safetensors", ".bin"))
@@ -119,7 +120,7 @@ def _read_indexed(source: FileSource, context: Context, notes: tuple[Diagnostic,
         member_path(directory, shard)  # every name is proved before the first file is opened
         tensors_in[shard] = tensors_in.get(shard, 0) + 1
     for shard, count in tensors_in.items():
-        if not member_path(directory, shard).is_file():
+        if not os.path.isfile(member_path(directory, shard)):  # unlike Path.is_file, it takes names that are too long
             raise IntegrityError(
                 Diagnostic(
                     "missing-shard",

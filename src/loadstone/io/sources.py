@@ -50,7 +50,7 @@ class FileSource:
         try:
             # not blocking, so that a pipe that nobody writes to is refused instead of waited for
             self._descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise _opening_failed(self.path, error) from error
         status = os.fstat(self._descriptor)
         if not stat.S_ISREG(status.st_mode):
@@ -194,8 +194,9 @@ def _ends_early(name: str, expected: int, found: int) -> IntegrityError:
     )
 
 
-def _opening_failed(path: Path, error: OSError) -> IntegrityError:
-    if isinstance(error, FileNotFoundError):
+def _opening_failed(path: Path, error: OSError | ValueError) -> IntegrityError:
+    """ValueError is what `os.open` says of a name that no file can have, one with a zero byte for example."""
+    if isinstance(error, FileNotFoundError | NotADirectoryError | ValueError):
         return missing_file(path)
     return IntegrityError(Diagnostic("io-error", f"opening `{path}`: {error.strerror or error}"))
 
@@ -206,7 +207,7 @@ def missing_file(path: Path) -> MissingFileError:
 
     try:
         siblings = sorted(entry.name for entry in path.parent.iterdir())
-    except OSError:
+    except (OSError, ValueError):
         siblings = []
     near = get_close_matches(path.name, siblings, n=3, cutoff=0.5)
     evidence = (("looked in", str(path.parent)), *(("near", name) for name in near))
