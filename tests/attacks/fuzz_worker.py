@@ -58,6 +58,7 @@ NUMBERS = (
     2**63,
     2**64 - 1,
 )
+WORDS = (b"\\ud800", b"\\u0000", b"\xed\xa0\x80", b"\x1b[2J", b"\n", b"..", b"a/b", b"__class__", b"weight", b"a.b")
 TEXTS = ("-1", "1e9", "NaN", "null", "true", '"x"', "[]", "{}", "1.5", "")
 OPCODES = bytes(range(0x80, 0x99)) + b"(.012FIJKMLNPQRSTUVXabcdeghijlopqrstu}])"
 
@@ -119,13 +120,26 @@ def other_text(data: bytes, random: Random) -> bytes:
     return data[: run.start()] + text.encode() + data[run.end() :]
 
 
+def other_word(data: bytes, random: Random) -> bytes:
+    """A name becomes one that is hard on files, terminals or attributes; or one of the file's own names."""
+    runs = list(islice(re.finditer(rb"[A-Za-z_.]{3,}", data), 1000))
+    if not runs:
+        return flipped_bits(data, random)
+    run = random.choice(runs)
+    word = random.choice((*WORDS, random.choice(runs).group()))
+    if random.random() < 0.5:  # the same length, so that the numbers before it stay true
+        word = word[: len(run.group())].ljust(len(run.group()), b"x")
+    return data[: run.start()] + word + data[run.end() :]
+
+
 def other_opcode(data: bytes, random: Random) -> bytes:
     start = random.randrange(len(data) + 1)
     return data[:start] + bytes([random.choice(OPCODES)]) + data[start + random.choice((0, 1)) :]
 
 
 SIMPLE: tuple[Damage, ...] = (
-    flipped_bits, overwritten, cut, repeated, other_number, other_number, other_text, other_opcode, other_opcode,
+    flipped_bits, overwritten, cut, repeated,
+    other_number, other_number, other_text, other_word, other_word, other_opcode, other_opcode,
 )  # fmt: skip
 
 
@@ -233,7 +247,7 @@ def exercise(path: Path) -> None:
                         str(error)
         for name in names[:5]:
             checkpoint.choose(name)
-        render_inspection(checkpoint, width=80)
+        render_inspection(checkpoint, width=80).encode()
         json.dumps(inspection(checkpoint), allow_nan=False).encode()
 
 

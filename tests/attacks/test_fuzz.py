@@ -150,6 +150,22 @@ def dcp_in(path: Path) -> None:
     dcp.save({"model": network().state_dict(), "epoch": 3, "lr": 0.5}, checkpoint_id=path)
 
 
+def deepspeed_in(path: Path) -> None:
+    """Stage 1 with one rank: see deepspeed/utils/zero_to_fp32.py."""
+    step = path / "global_step1"
+    step.mkdir()
+    weight = torch.arange(6.0)
+    module = {"w": weight.reshape(2, 3).half(), "b": torch.ones(2).half()}
+    shapes = [OrderedDict(w=torch.Size([2, 3]), b=torch.Size([2]))]
+    model = {"module": module, "buffer_names": [], "param_shapes": shapes, "shared_params": {}, "ds_version": "0.14"}
+    flat = torch.cat([weight, torch.ones(2)])
+    optimizer = {"zero_stage": 1, "partition_count": 1, "single_partition_of_fp32_groups": [flat]}
+    (path / "latest").write_text("global_step1")
+    (step / "mp_rank_00_model_states.pt").write_bytes(torch_file(model))
+    name = "bf16_zero_pp_rank_0_mp_rank_00_optim_states.pt"
+    (step / name).write_bytes(torch_file({"optimizer_state_dict": optimizer, "ds_version": "0.14"}))
+
+
 def gguf_in(path: Path) -> None:
     def text(value: str) -> bytes:
         return struct.pack("<Q", len(value)) + value.encode()
@@ -176,7 +192,7 @@ FAMILIES: dict[str, Callable[[Path], None]] = {
     make.__name__.removesuffix("_in"): make
     for make in (
         everything_in, module_in, legacy_in, tar_in, safetensors_in, npz_in, npy_in, torchscript_in, exported_in,
-        pickles_in, text_pickle_in, shards_in, dcp_in, gguf_in, gzip_in,
+        pickles_in, text_pickle_in, shards_in, dcp_in, deepspeed_in, gguf_in, gzip_in,
     )
 }  # fmt: skip
 
