@@ -37,16 +37,24 @@ from loadstone.values import Opaque, SavedModule
 
 if TYPE_CHECKING:
     from loadstone.model.build import build
+    from loadstone.model.freezing import freeze, unfreeze, unfreeze_next
+    from loadstone.model.groups import parameter_groups
     from loadstone.model.load import load, plan
     from loadstone.model.save import save
+    from loadstone.model.trainable import trainable
 
 __version__ = "0.1.0"
 
 _NEEDS_TORCH = {
     "build": "loadstone.model.build",
+    "freeze": "loadstone.model.freezing",
     "load": "loadstone.model.load",
+    "parameter_groups": "loadstone.model.groups",
     "plan": "loadstone.model.load",
     "save": "loadstone.model.save",
+    "trainable": "loadstone.model.trainable",
+    "unfreeze": "loadstone.model.freezing",
+    "unfreeze_next": "loadstone.model.freezing",
 }
 
 
@@ -81,9 +89,14 @@ __all__ = [
     "UnsafeError",
     "build",
     "classes",
+    "freeze",
     "interpolate",
     "load",
     "open",
+    "parameter_groups",
     "plan",
     "save",
+    "trainable",
+    "unfreeze",
+    "unfreeze_next",
 ]

@@ -297,6 +297,17 @@ _ROWS: tuple[tuple[str, Severity, str, str, str], ...] = (
         "`--into` takes `module:factory`, and the module or the factory was not found, or raised an error.",
         "Give the module as Python would import it from this directory: `--into package.module:factory`.",
     ),
+    # --- freezing -----------------------------------------------------------------------------------------------
+    (
+        "freeze-matches-nothing", "error", "a name to freeze or unfreeze by is not in the model",
+        "A pattern of `freeze` or `unfreeze` matches no parameter and no buffer. Nothing was changed.",
+        "Correct the name; the nearest ones are listed. `layer*.**` means everything under every `layer…`.",
+    ),
+    (
+        "nothing-to-train", "error", "no parameter would be left to train",
+        "Nothing that was named needs a gradient, so that an optimizer would have nothing to do. Nothing was changed.",
+        "Name the layers that shall train: `except_=[\"fc\"]`. Without `except_` all is frozen on purpose.",
+    ),
     # --- saving -------------------------------------------------------------------------------------------------
     (
         "no-space", "error", "not enough space on the disk",
