@@ -6,6 +6,7 @@ Whatever is heavy is imported inside the command that needs it: `inspect` of a l
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ import click
 from click.shell_completion import CompletionItem
 
 import loadstone
+from loadstone.cli.flags import with_flags
 from loadstone.cli.output import Output
 from loadstone.errors import LoadstoneError
 
@@ -86,7 +88,10 @@ def inspect(output: Output, /, files: tuple[str, ...], weights: str | None, all_
                 else:
                     from loadstone.screens.inspection import next_step, render_inspection
 
-                    screen = render_inspection(checkpoint, width=output.width, color=output.color, all_rows=all_rows)
+                    screen = render_inspection(
+                        checkpoint, width=output.width, color=output.color, all_rows=all_rows,
+                        diagnostics=with_flags(checkpoint.diagnostics),
+                    )  # fmt: skip
                     output.answer(("\n" if number else "") + screen)
                     output.hint(next_step(checkpoint))
             statuses.append(CLEAN)
@@ -217,7 +222,8 @@ def _show_plan(output: Output, made: Plan, all_rows: bool, is_json: bool, *, is_
         return
     from loadstone.screens.plan import next_step, render_plan
 
-    output.answer(render_plan(made, width=output.width, color=output.color, all_rows=all_rows))
+    spoken = replace(made, diagnostics=with_flags(made.diagnostics))
+    output.answer(render_plan(spoken, width=output.width, color=output.color, all_rows=all_rows))
     if not is_done:
         output.hint(next_step(made))
 

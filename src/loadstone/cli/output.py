@@ -12,6 +12,7 @@ from typing import TextIO
 
 import click
 
+from loadstone.cli.flags import with_flags
 from loadstone.errors import LoadstoneError
 from loadstone.screens.diagnostic import render_error
 from loadstone.screens.lines import EMPTY, Line, draw, line
@@ -69,7 +70,9 @@ class Output:
         if self.is_json:
             self.document({"error": error_document(error)})
         else:
-            _write(sys.stderr, render_error(error.diagnostics, width=self.width, color=_is_colored(sys.stderr)))
+            _write(
+                sys.stderr, render_error(with_flags(error.diagnostics), width=self.width, color=_is_colored(sys.stderr))
+            )
 
     def misuse(self, error: click.ClickException) -> None:
         """A command line that was not understood."""

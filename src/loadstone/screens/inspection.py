@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from loadstone.dtypes import DTYPES
+from loadstone.errors import Diagnostic
 from loadstone.screens import quantities
 from loadstone.screens.diagnostic import diagnostic_lines
 from loadstone.screens.folding import Row, fold, rows
@@ -32,8 +33,11 @@ _TECHNICAL = frozenset(  # about the container; --json has them
 _ONLY_DATA = ("safetensors", "npz", "gguf")  # formats in which no code can be
 
 
-def render_inspection(checkpoint: Checkpoint, *, width: int = 100, color: bool = False, all_rows: bool = False) -> str:
-    """What is in the checkpoint, at most about 60 rows of it unless `all_rows`."""
+def render_inspection(
+    checkpoint: Checkpoint, *, width: int = 100, color: bool = False, all_rows: bool = False,
+    diagnostics: Sequence[Diagnostic] | None = None,
+) -> str:  # fmt: skip
+    """What is in the checkpoint, at most about 60 rows of it unless `all_rows`; `diagnostics` if not its own."""
     chosen = checkpoint.chosen if checkpoint.sets else None
     shown = checkpoint.tensors if chosen is None else chosen.tensors
     sections = [
@@ -44,7 +48,7 @@ def render_inspection(checkpoint: Checkpoint, *, width: int = 100, color: bool =
         _parts(checkpoint, width, all_rows),
         _modules(checkpoint.modules, width),
         _safety(checkpoint, width),
-        *(diagnostic_lines(diagnostic, width) for diagnostic in checkpoint.diagnostics),
+        *(diagnostic_lines(found, width) for found in diagnostics or checkpoint.diagnostics),
     ]
     lines: list[Line] = []
     for section in sections:

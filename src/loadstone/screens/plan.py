@@ -66,7 +66,7 @@ def next_step(plan: Plan) -> str:
         same = ", ... the same options" if plan.recipe_options else ""
         return f'load it with `loadstone.load(model, "{plan.source_name}"{same})`'
     code = plan.diagnostics[0].code
-    return f'`fresh=["fc"]` is `--fresh fc` here; `loadstone explain {code}` says more'
+    return f"decide, and plan again with the options above; `loadstone explain {code}` says more"
 
 
 def _verdict(plan: Plan, width: int) -> list[Line]:
