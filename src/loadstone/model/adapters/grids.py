@@ -23,9 +23,9 @@ def resized(values: torch.Tensor, step: Resize, shape: tuple[int, ...]) -> torch
     if step.layout == "kernel":
         result = _kernel(exact, step)
     elif step.layout == "planes":
-        result = _planes(exact, step)
+        result = _planes(exact, step.new)
     elif step.layout == "last":
-        result = _planes(exact.permute(0, 3, 1, 2), step).permute(0, 2, 3, 1)
+        result = _planes(exact.permute(0, 3, 1, 2), step.new).permute(0, 2, 3, 1)
     else:
         result = _unrolled(exact.reshape(-1, values.shape[-1]), step).reshape(shape)
     return result.to(values.dtype)
@@ -37,13 +37,15 @@ def _unrolled(rows: torch.Tensor, step: Resize) -> torch.Tensor:
     first = 0 if is_table else step.extra
     count = step.old[0] * step.old[1]
     grid = rows[first : first + count].reshape(*step.old, -1).permute(2, 0, 1).unsqueeze(0)
-    new = _planes(grid, step, antialias=not is_table).squeeze(0).flatten(1).transpose(0, 1)
+    new = _planes(grid, step.new, antialias=not is_table).squeeze(0).flatten(1).transpose(0, 1)
     return torch.cat((rows[:first], new, rows[first + count :]))
 
 
-def _planes(planes: torch.Tensor, step: Resize, *, antialias: bool = True) -> torch.Tensor:
-    """(1, D, height, width) in the new size."""
-    return functional.interpolate(planes, size=step.new, mode="bicubic", align_corners=False, antialias=antialias)
+def _planes(planes: torch.Tensor, size: tuple[int, int], *, antialias: bool = True) -> torch.Tensor:
+    """(batch, D, height, width) in the new size."""
+    if size[1] == 1 != size[0]:  # torch 2.14 resizes the height wrongly where it antialiases to a width of one
+        return _planes(planes.transpose(2, 3), (1, size[0]), antialias=antialias).transpose(2, 3)
+    return functional.interpolate(planes, size=size, mode="bicubic", align_corners=False, antialias=antialias)
 
 
 def _kernel(weight: torch.Tensor, step: Resize) -> torch.Tensor:
@@ -57,7 +59,6 @@ def _kernel(weight: torch.Tensor, step: Resize) -> torch.Tensor:
 
 def _inverse(old: int, new: int, device: torch.device) -> torch.Tensor:
     """(new, old): the pseudo-inverse of the transposed matrix that resizes `old` pixels to `new`, in float64."""
-    pixels = torch.eye(old, dtype=torch.float64, device=device).reshape(1, old, old, 1)
-    resize = functional.interpolate(pixels, size=(new, 1), mode="bicubic", align_corners=False, antialias=True)
-    inverse: torch.Tensor = torch.linalg.pinv(resize.reshape(old, new))
+    pixels = torch.eye(old, dtype=torch.float64, device=device).reshape(1, 1, old, old)
+    inverse: torch.Tensor = torch.linalg.pinv(_planes(pixels, (old, new)).reshape(old, new))
     return inverse
