@@ -27,6 +27,7 @@ from loadstone.errors import (
     MissingFileError,
     RecipeError,
     SaveError,
+    SurgeryError,
     UnsafeError,
 )
 from loadstone.io.limits import Limits
@@ -41,16 +42,28 @@ if TYPE_CHECKING:
     from loadstone.model.groups import parameter_groups
     from loadstone.model.load import load, plan
     from loadstone.model.save import save
+    from loadstone.model.surgery.head import replace_head
+    from loadstone.model.surgery.inputs import replace_input
+    from loadstone.model.surgery.layers import append, insert, remove, replace
+    from loadstone.model.surgery.result import Change, Edit
     from loadstone.model.trainable import trainable
 
 __version__ = "0.1.0"
 
 _NEEDS_TORCH = {
+    "Change": "loadstone.model.surgery.result",
+    "Edit": "loadstone.model.surgery.result",
+    "append": "loadstone.model.surgery.layers",
     "build": "loadstone.model.build",
     "freeze": "loadstone.model.freezing",
+    "insert": "loadstone.model.surgery.layers",
     "load": "loadstone.model.load",
     "parameter_groups": "loadstone.model.groups",
     "plan": "loadstone.model.load",
+    "remove": "loadstone.model.surgery.layers",
+    "replace": "loadstone.model.surgery.layers",
+    "replace_head": "loadstone.model.surgery.head",
+    "replace_input": "loadstone.model.surgery.inputs",
     "save": "loadstone.model.save",
     "trainable": "loadstone.model.trainable",
     "unfreeze": "loadstone.model.freezing",
@@ -70,8 +83,10 @@ def __dir__() -> list[str]:
 
 __all__ = [
     "Action",
+    "Change",
     "Checkpoint",
     "Diagnostic",
+    "Edit",
     "Fix",
     "FormatError",
     "IntegrityError",
@@ -85,16 +100,23 @@ __all__ = [
     "RecipeError",
     "SaveError",
     "SavedModule",
+    "SurgeryError",
     "TensorInfo",
     "UnsafeError",
+    "append",
     "build",
     "classes",
     "freeze",
+    "insert",
     "interpolate",
     "load",
     "open",
     "parameter_groups",
     "plan",
+    "remove",
+    "replace",
+    "replace_head",
+    "replace_input",
     "save",
     "trainable",
     "unfreeze",

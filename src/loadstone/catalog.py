@@ -308,6 +308,49 @@ _ROWS: tuple[tuple[str, Severity, str, str, str], ...] = (
         "Nothing that was named needs a gradient, so that an optimizer would have nothing to do. Nothing was changed.",
         "Name the layers that shall train: `except_=[\"fc\"]`. Without `except_` all is frozen on purpose.",
     ),
+    # --- surgery ------------------------------------------------------------------------------------------------
+    (
+        "head-not-found", "error", "the model has no layer that gives class scores",
+        "A head is a linear layer or convolution whose outputs are the outputs of the model, one number a class, with "
+        "nothing after it that has weights. What each output comes from instead is listed.",
+        "Name the layer yourself: `ls.replace(model, \"NAME\", nn.Linear(...))`.",
+    ),
+    (
+        "input-not-found", "error", "the model has no layer that takes an image",
+        "No convolution mixes the channels of the input, as far as one forward pass shows.",
+        "Give a batch of images with `example_input=`, or name the layer: `ls.replace(model, \"NAME\", layer)`.",
+    ),
+    (
+        "several-candidates", "error", "the model has several such layers",
+        "Several outputs of the model come from heads of their own, or several images go into it.",
+        "Say which one is meant, with the line given for each.",
+    ),
+    (
+        "unknown-module", "error", "the model has no module of that name",
+        "The dotted name leads to no module. Names are those of `model.named_modules()`.",
+        "Use one of the names listed.",
+    ),
+    (
+        "not-editable", "error", "this module cannot be changed in place",
+        "Scripted, compiled, wrapped and quantised modules hold their layers as code or packed memory; "
+        "other layers share their weights, or are of a class that cannot be made anew in another size.",
+        "Edit the plain model first, then script, compile, wrap or quantise it; or put a layer of yours in its place.",
+    ),
+    (
+        "forward-failed", "error", "the model does not run on the example",
+        "Its layers are found by one forward pass on a copy without memory, and that pass raised an error.",
+        "Give a batch that the model takes, with `example_input=`.",
+    ),
+    (
+        "edit-breaks-model", "error", "the model would not run with the new layer",
+        "After the edit the forward pass raised an error or gave another shape than it should. The edit is undone.",
+        "Build the model with the size it should have, or first change what depends on that size.",
+    ),
+    (
+        "stale-edit", "error", "the model changed after the edit",
+        "The modules that the edit put there are no longer where it put them, so that it cannot be undone.",
+        "Undo later edits first, the last one before the one before it.",
+    ),
     # --- saving -------------------------------------------------------------------------------------------------
     (
         "no-space", "error", "not enough space on the disk",

@@ -10,6 +10,7 @@ Every exception inherits the builtin that people would catch::
     ├── MatchError        (LookupError)        checkpoint and model do not fit; carries the plan
     ├── RecipeError       (ValueError)         an option or a recipe file is wrong
     ├── SaveError         (OSError)            nothing was written
+    ├── SurgeryError      (ValueError)         a model cannot be edited like that; it is as it was
     └── LimitError        (MemoryError)        a limit that protects this machine was reached
 """
 
@@ -134,6 +135,10 @@ class RecipeError(LoadstoneError, ValueError):
 
 class SaveError(LoadstoneError, OSError):
     """Nothing was written, and what was there before is untouched."""
+
+
+class SurgeryError(LoadstoneError, ValueError):
+    """A model cannot be edited as asked, and is as it was."""
 
 
 class LimitError(LoadstoneError, MemoryError):
