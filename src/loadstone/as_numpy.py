@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,9 @@ from loadstone.errors import Diagnostic, Fix, FormatError
 
 if TYPE_CHECKING:
     import numpy
+
+
+_MAX_NBYTES = 2**63 - 1  # of an array, counting an empty dimension as 1, whether it has memory of its own or not
 
 
 def dtype_of(name: str) -> numpy.dtype:
@@ -58,15 +62,16 @@ def strided(
     import numpy
 
     element = dtype_of(dtype)
+    if math.prod(size or 1 for size in shape) * element.itemsize > _MAX_NBYTES:
+        raise FormatError(Diagnostic("unsupported-feature", f"numpy has no arrays of shape {list(shape)}"))
     if 0 in shape:
         return numpy.empty(shape, dtype=element)
     flat = memory.view(element)
-    array = numpy.lib.stride_tricks.as_strided(flat, shape, tuple(step * element.itemsize for step in stride))
-    if is_conj:
-        array = numpy.conjugate(array)
+    if is_conj:  # the memory, not the view: a view may show one element 2^40 times
+        flat = numpy.conjugate(flat)
     if is_neg:
-        array = numpy.negative(array)
-    return array
+        flat = numpy.negative(flat)
+    return numpy.lib.stride_tricks.as_strided(flat, shape, tuple(step * element.itemsize for step in stride))
 
 
 def assembled(

@@ -7,6 +7,7 @@ free of torch until the moment a tensor is asked for.
 from __future__ import annotations
 
 import ctypes
+import math
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -88,11 +89,19 @@ def strided(
     torch = import_torch()
     with _without_beta_warnings() if dtype in _BETA else nullcontext():
         tensor = torch.empty(0, dtype=dtype_of(dtype), device="cpu").set_(memory.untyped_storage(), 0, shape, stride)
-    if is_conj:
-        tensor = torch.conj(tensor).resolve_conj()
-    if is_neg:
-        tensor = tensor.neg()
-    return tensor  # type: ignore[no-any-return]
+    if not (is_conj or is_neg):
+        return tensor  # type: ignore[no-any-return]
+    if tensor.numel() <= memory.numel() // tensor.element_size():
+        return _resolved(tensor, is_conj=is_conj, is_neg=is_neg)
+    # an expanded view may show one element 2^40 times: its memory is resolved instead
+    memory = _resolved(memory.view(tensor.dtype), is_conj=is_conj, is_neg=is_neg)
+    return tensor.set_(memory.untyped_storage(), 0, shape, stride)  # type: ignore[no-any-return]
+
+
+def _resolved(tensor: torch.Tensor, *, is_conj: bool, is_neg: bool) -> torch.Tensor:
+    """A copy without the lazy bits."""
+    tensor = import_torch().conj(tensor).resolve_conj() if is_conj else tensor
+    return tensor.neg() if is_neg else tensor
 
 
 def assembled(
@@ -137,13 +146,16 @@ def nested(parts: dict[str, torch.Tensor]) -> torch.Tensor:
     torch = import_torch()
     buffer, sizes, strides, offsets = (parts[name] for name in ("buffer", "sizes", "strides", "offsets"))
     rows = []
+    needed = sum(math.prod(size) for size in sizes.tolist())
+    if needed > buffer.numel():  # before rows are copied
+        message = f"the rows of a nested tensor have {needed:,} elements, its buffer has {buffer.numel():,}"
+        raise FormatError(Diagnostic("tensor-out-of-bounds", message))
     for size, stride, offset in zip(sizes.tolist(), strides.tolist(), offsets.tolist(), strict=True):
         try:
             rows.append(torch.as_strided(buffer, size, stride, offset))
         except RuntimeError as error:
-            raise FormatError(
-                Diagnostic("tensor-out-of-bounds", f"a row of a nested tensor lies outside its buffer: {error}")
-            ) from error
+            message = f"a row of a nested tensor lies outside its buffer: {str(error).splitlines()[0]}"
+            raise FormatError(Diagnostic("tensor-out-of-bounds", message)) from error
     return torch.nested.nested_tensor(rows, dtype=buffer.dtype)  # type: ignore[no-any-return]
 
 
@@ -159,14 +171,15 @@ def quantized(
 ) -> torch.Tensor:
     """A quantised tensor over uint8 memory, per tensor or (with tensors and `axis`) per channel."""
     torch = import_torch()
+    empty = tuple(size if place == axis else 0 for place, size in enumerate(shape))  # its memory is there already
     with _without_beta_warnings():
         if axis is None:
             tensor = torch._empty_affine_quantized(
-                shape, scale=scale, zero_point=zero_point, dtype=dtype_of(dtype), device="cpu"
+                empty, scale=scale, zero_point=zero_point, dtype=dtype_of(dtype), device="cpu"
             )
         else:
             tensor = torch._empty_per_channel_affine_quantized(
-                shape, scales=scale, zero_points=zero_point, axis=axis, dtype=dtype_of(dtype), device="cpu"
+                empty, scales=scale, zero_points=zero_point, axis=axis, dtype=dtype_of(dtype), device="cpu"
             )
     return tensor.set_(memory.untyped_storage(), 0, shape, stride)  # type: ignore[no-any-return]
 

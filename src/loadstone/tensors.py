@@ -115,6 +115,11 @@ class TensorInfo:
             and not (self.is_conj or self.is_neg or self.quantization)
         )
 
+    @property
+    def repeats(self) -> int:
+        """How often each of its elements in memory is shown, on average: more than 1 for an expanded tensor."""
+        return self.elements // max(_span(self.shape, self.stride), 1)
+
     def byte_range(self) -> tuple[int, int]:
         """First byte in the storage, and how many bytes the view spans."""
         bits = DTYPES[self.dtype].bits

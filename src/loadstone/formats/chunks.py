@@ -63,6 +63,10 @@ def assemble(key: str, dtype: str, shape: tuple[int, ...], parts: list[Part], *,
         raise FormatError(
             Diagnostic("unsupported-feature", f"the chunks of `{key}` in `{source}` are sparse, nested or quantised")
         )
+    if any(part.info.repeats > 1 for part in parts):  # no writer expands a chunk, and it would be copied
+        raise FormatError(
+            Diagnostic("header-invalid", f"a chunk of `{key}` in `{source}` has fewer bytes than it shows")
+        )
     if not tiles(shape, [(part.offsets, part.info.shape) for part in parts]):
         raise FormatError(
             Diagnostic(

@@ -18,6 +18,7 @@ from loadstone.formats.pickles.numpy_values import array
 from loadstone.tensors import Layout, Part, Quantization, TensorInfo
 from loadstone.values import Value
 
+_MOST_REPEATS: Final = 64  # as many as torch allows dimensions
 _INDEX_NAMES: Final[dict[str, tuple[Layout, str, str]]] = {
     "torch.sparse_csr": ("sparse_csr", "crow_indices", "col_indices"),
     "torch.sparse_bsr": ("sparse_bsr", "crow_indices", "col_indices"),
@@ -48,7 +49,7 @@ def _sparse_coo(site: CallSite, indices: TensorInfo, values: TensorInfo, size: V
         and indices.shape[0] + len(values.shape) - 1 == len(size)
         and values.shape[1:] == size[indices.shape[0] :]
     )
-    if not (fits and indices.layout == values.layout == "strided"):
+    if not (fits and values.layout == "strided" and _is_told(indices)):
         raise _contradiction(site, f"indices of shape {list(indices.shape)}, values {list(values.shape)}", size)
     return TensorInfo(
         "", values.dtype, size, layout="sparse_coo", parts=(Part("indices", indices), Part("values", values)),
@@ -69,7 +70,7 @@ def _sparse_compressed(
         and len(compressed.shape) == len(plain.shape) >= 1
         and plain.shape == values.shape[: len(plain.shape)]
     )
-    if not (fits and compressed.layout == plain.layout == values.layout == "strided"):
+    if not (fits and values.layout == "strided" and _is_told(compressed, plain)):
         raise _contradiction(site, f"indices of shape {list(plain.shape)}, values {list(values.shape)}", size)
     parts = (Part(first, compressed), Part(second, plain), Part("values", values))
     return TensorInfo("", values.dtype, size, layout=layout, parts=parts)
@@ -82,8 +83,9 @@ def nested(site: CallSite) -> Value:
             pass
         case _:
             raise site.malformed()
-    tables_fit = sizes.shape == strides.shape and sizes.shape[:1] == offsets.shape and len(offsets.shape) == 1
-    if not tables_fit or {sizes.dtype, strides.dtype, offsets.dtype} != {"int64"}:
+    tables_fit = sizes.shape == strides.shape and sizes.shape[:1] == offsets.shape and len(sizes.shape) == 2
+    is_plain = buffer.quantization is None and _is_told(buffer, sizes, strides, offsets)
+    if not (tables_fit and is_plain) or {sizes.dtype, strides.dtype, offsets.dtype} != {"int64"}:
         raise _contradiction(site, f"sizes of shape {list(sizes.shape)}", strides.shape)
     parts = (Part("buffer", buffer), Part("sizes", sizes), Part("strides", strides), Part("offsets", offsets))
     return TensorInfo("", buffer.dtype, buffer.shape, requires_grad=buffer.requires_grad, layout="nested", parts=parts)
@@ -131,6 +133,14 @@ def _numbers(site: CallSite, value: Value, dtype: str) -> TensorInfo:
     except (struct.error, OverflowError):
         raise site.malformed() from None
     return array(data, dtype, (len(value),), name="quantization parameters")
+
+
+def _is_told(*tables: TensorInfo) -> bool:
+    """Whether the file holds what these tables say: one that shows an index 2^40 times would be walked for hours.
+
+    Some repetition is normal: a diagonal keeps its indices once for both dimensions.
+    """
+    return all(table.layout == "strided" and table.repeats <= _MOST_REPEATS for table in tables)
 
 
 def _contradiction(site: CallSite, parts: str, size: tuple[int, ...]) -> FormatError:
