@@ -116,6 +116,10 @@ def test_a_said_grid_counts_between_equal_shapes_too(adapted):
     assert adapted((1, 197, 8), (1, 197, 8), how).step == Resize("tokens", (14, 14), (7, 28), 1)
 
 
+def test_tensor_without_elements_is_not_interpolated(adapted):
+    assert "without elements" in adapted((1, 196, 0), (1, 256, 0), "interpolate")
+
+
 def test_an_index_is_not_interpolated(plan_of, tensor):
     schema = Schema("Net", {"i": Slot("i", "int64", (256, 1))})
     plan = plan_of(schema, {"i": tensor("i", (196, 1), "int64")}, adapt={"i": "interpolate"})
@@ -185,11 +189,19 @@ def test_numbers_that_cannot_be_are_refused(arguments):
         ("encoder.pos_embedding", (1, 197, 8), (1, 577, 8), 'adapt={"encoder": "interpolate"}'),
         ("patch_embed.proj.weight", (8, 3, 16, 16), (8, 3, 14, 14), 'adapt={"patch_embed": "interpolate"}'),
         ("tok_embeddings.weight", (50257, 8), (50304, 8), 'adapt={"tok_embeddings": "vocabulary"}'),
+        ("0.weight", (1000, 8), (1024, 8), 'adapt={"0": "vocabulary"}'),
     ],
 )
 def test_mismatch_offers_the_adapter_as_a_guess(plan_of, key, have, want, paste):
     (finding,) = [one for one in plan_of({key: want}, {key: have}).diagnostics if one.code == "shape-mismatch"]
     assert [fix.safety for fix in finding.fixes if fix.paste == paste] == ["unsafe"]
+
+
+def test_grid_that_is_no_square_is_offered_with_the_half_that_is_known(plan_of):
+    plan = plan_of({"pos_embed": (1, 201, 8)}, {"pos_embed": (1, 197, 8)})
+    (finding,) = [one for one in plan.diagnostics if one.code == "shape-mismatch"]
+    how = "ls.interpolate(prefix_tokens=1, old_grid=(14, 14), new_grid=(HEIGHT, WIDTH))"
+    assert [fix.paste for fix in finding.fixes if fix.safety == "manual"][1] == f'adapt={{"pos_embed": {how}}}'
 
 
 def test_grouped_convolution_is_not_offered_channels(plan_of):

@@ -12,13 +12,14 @@ from loadstone.dtypes import DTYPES
 from loadstone.errors import Safety
 from loadstone.keys import leaf
 from loadstone.matching.candidates import shape_text
-from loadstone.matching.positions import is_table
+from loadstone.matching.positions import half_read, is_table, resize_text
 from loadstone.matching.reshaping import Change, change_for
 from loadstone.matching.schema import Slot
 from loadstone.matching.steps import Resize
 
 _MOST_IMAGE_CHANNELS = 4  # grey, grey and alpha, RGB, RGBA: one of the two sides has as few
 _FEWEST_WORDS = 5_000  # rows: more classes than that are rare, fewer words as well
+_PADDINGS = (64, 128, 32, 16, 8)  # vocabularies are rounded up to these for the sake of the hardware
 _WORDS = re.compile(r"emb|token|wte|vocab|lm_head")
 _PATCHES = re.compile(r"patch|proj")
 
@@ -50,18 +51,28 @@ def offer_for(slot: Slot, shape: tuple[int, ...], dtype: str) -> Offer | None:
             return Offer(f"keep the sum over input channels ({arrow})", '"channels"', allows_corner=True)
     if "pos" in name or is_table(slot.key) or (is_weight and len(shape) == 4 and _PATCHES.search(name)):
         return _grid(slot, shape, dtype)
-    if _WORDS.search(name) or shape[0] >= _FEWEST_WORDS:
+    is_padded = rounded_up_to(shape[0], slot.shape[0]) > 0
+    if _WORDS.search(name) or shape[0] >= _FEWEST_WORDS or (is_padded and len(shape) == 2):
         change = _fits("vocabulary", slot, shape, dtype)
         return Offer(change.text, '"vocabulary"') if change else None
     return None
 
 
+def rounded_up_to(have: int, want: int) -> int:
+    """The multiple that the larger number is the smaller one rounded up to; 0 where it is none."""
+    small, large = sorted((have, want))
+    return next((each for each in _PADDINGS if small > each and large % each == 0 and 0 < large - small < each), 0)
+
+
 def _grid(slot: Slot, shape: tuple[int, ...], dtype: str) -> Offer | None:
     change = _fits("interpolate", slot, shape, dtype)
-    if change is None or not isinstance(change.step, Resize):
+    if change is not None and isinstance(change.step, Resize):
+        return Offer(f"interpolate: {resize_text(change.step)}", '"interpolate"')
+    half = half_read(slot.key, shape, slot.shape)
+    if half is None:
         return None
-    resize = change.step
-    return Offer(f"interpolate, grid {shape_text(resize.old)} → {shape_text(resize.new)}", '"interpolate"')
+    how = f"ls.interpolate(prefix_tokens={half[0]}, old_grid={half[1]}, new_grid=(HEIGHT, WIDTH))"
+    return Offer("interpolate, once you say the grid of the model", how, "manual")
 
 
 def _fits(adapter: str, slot: Slot, shape: tuple[int, ...], dtype: str) -> Change | None:

@@ -25,6 +25,8 @@ def resize_for(given: Interpolate, key: str, have: Shape, want: Shape) -> Resize
     """How `interpolate` gets from one shape to the other; a clause that says why it cannot."""
     if len(have) != len(want):
         return "`interpolate` needs the same number of dimensions on both sides"
+    if 0 in have or 0 in want:
+        return "`interpolate` has nothing to work on in a tensor without elements"
     if len(have) == 4 and have[:2] == want[:2] and leaf(key) == "weight":
         return _from_sizes(given, [("kernel", 2)], have, want)
     if len(have) == 4 and have[0] == want[0] == 1:
@@ -38,6 +40,16 @@ def resize_for(given: Interpolate, key: str, have: Shape, want: Shape) -> Resize
     if len(have) in (2, 3) and have[-1] == want[-1] and len(grid) == 1:
         return _from_rows(given, is_table(key), have[grid[0]], want[grid[0]])
     return "`interpolate` takes (N, D), (1, N, D), (1, D, H, W), (1, H, W, D) and the weight of a patch embedding"
+
+
+def half_read(key: str, have: Shape, want: Shape) -> tuple[int, Grid] | None:
+    """Tokens beside the grid and the grid itself of the checkpoint, where only the model's is no square."""
+    differing = [dim for dim in range(len(have)) if len(have) == len(want) and have[dim] != want[dim]]
+    if len(differing) != 1 or differing[0] == len(have) - 1 or len(have) > 3 or is_table(key):
+        return None
+    rows = have[differing[0]]
+    squares = [(extra, square) for extra in _PREFIXES if (square := _square(rows - extra, False))]
+    return squares[0] if len(squares) == 1 else None
 
 
 def is_table(key: str) -> bool:

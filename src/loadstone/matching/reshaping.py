@@ -138,7 +138,7 @@ def _runs(pairs: list[tuple[int, int]]) -> tuple[tuple[int, int, int], ...]:
 
 
 def _not_averaged(name: str, dtype: str) -> str:
-    if DTYPES[dtype].kind == "float":
+    if DTYPES[dtype].kind == "float" and not dtype.endswith("_x2"):  # two numbers in one element
         return ""
     return f"`{name}` averages values, which {dtype} does not allow; an index is the model's own to make: `fresh`"
 

@@ -9,11 +9,10 @@ from math import prod
 from loadstone.errors import Fix
 from loadstone.keys import leaf
 from loadstone.matching.candidates import Candidate, shape_text
-from loadstone.matching.offers import offer_for
+from loadstone.matching.offers import offer_for, rounded_up_to
 from loadstone.matching.schema import Slot
 
 _FEWEST_FEATURES = 8  # of query, key and value each
-_PADDINGS = (64, 128, 32, 16, 8)  # vocabularies are rounded up to these for the sake of the hardware
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +73,10 @@ def _arithmetic(one: Shapes, dim: int, have: int, want: int) -> Iterator[str]:
     if small >= _FEWEST_FEATURES and large == 3 * small:
         yield f"{large} is 3 × {small}: query, key and value may be one tensor in the {side}"
         return
-    for multiple in _PADDINGS:
-        if small > multiple and large % multiple == 0 and large - small < multiple:
-            yield f"{large} is {small} rounded up to a multiple of {multiple}"
-            return
+    multiple = rounded_up_to(have, want)
+    if multiple:
+        yield f"{large} is {small} rounded up to a multiple of {multiple}"
+        return
     if dim == 0 and leaf(one.target) in ("weight", "bias") and len(one.have) <= 2:
         yield f"{have} outputs in the checkpoint, {want} in the model: another number of classes or features"
     elif dim == 1 and len(one.have) == 4:
