@@ -69,9 +69,10 @@ def frozen_model(weights: str) -> MobileNetV2:
     """The steps as a reader would type them, for two classes."""
     console = Console(ls=ls, mobilenet_v2=mobilenet_v2)
     console.run(
-        "model = mobilenet_v2(num_classes=2)",
-        f'plan = ls.load(model, "{weights}", fresh=["classifier"])',
-        'left = ls.freeze(model, except_=["classifier"])  # for the optimizer',
+        "model = mobilenet_v2()",
+        f'plan = ls.load(model, "{weights}")',
+        "head = ls.replace_head(model, num_classes=2)",
+        "left = ls.freeze(model, except_=head)  # for the optimizer",
         "print(ls.trainable(model))",
     )
     model, left = console.names["model"], console.names["left"]
@@ -82,10 +83,10 @@ def frozen_model(weights: str) -> MobileNetV2:
 def with_head(classes: int, weights: str | None) -> MobileNetV2:
     """A frozen MobileNetV2 with a fresh head; all of it has random values where there are no weights."""
     torch.manual_seed(SEED)
-    model: MobileNetV2 = mobilenet_v2(num_classes=classes)
+    model: MobileNetV2 = mobilenet_v2()
     if weights is not None:
-        ls.load(model, weights, fresh=["classifier"])
-    ls.freeze(model, except_=["classifier"])
+        ls.load(model, weights)
+    ls.freeze(model, except_=ls.replace_head(model, num_classes=classes))
     return model.to(memory_format=torch.channels_last)  # twice as fast on a CPU; the values are the same
 
 

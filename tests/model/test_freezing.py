@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.utils import parametrizations
+from torchvision import models
 
 import loadstone as ls
 
@@ -327,9 +328,23 @@ def test_a_lazy_module_is_refused():
     assert model[0].weight.requires_grad
 
 
-def test_what_replace_head_returns_can_be_given(model):
-    class Change:
-        names = ("fc",)
+def test_what_replace_head_returns_can_be_given():
+    model = models.mobilenet_v2()
+    head = ls.replace_head(model, num_classes=2)
+    assert [id(each) for each in ls.freeze(model, except_=head)] == [id(each) for each in model.classifier.parameters()]
+    assert len(ls.freeze(model, except_=[head, "features.0.1"])) == 4
 
-    assert len(ls.freeze(model, except_=Change())) == 2
-    assert len(ls.freeze(model, except_=[Change(), "bn1"])) == 4
+
+def test_all_names_of_an_edit_count(model):
+    class Edit(str):
+        names = ("fc", "bn1")
+
+    assert len(ls.freeze(model, except_=Edit("fc"))) == 4
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
+def test_a_scripted_part_is_refused(model):
+    whole = nn.Sequential(torch.jit.script(nn.BatchNorm2d(3)), model)
+    with pytest.raises(ls.FormatError, match="`0` is scripted"):
+        ls.freeze(whole, except_=["1.fc"])
+    assert all(gradients(model).values())

@@ -130,10 +130,10 @@ def checked_walk(model: nn.Module) -> Walk:
 
 def patterns_of(option: str, value: object) -> tuple[str, ...]:
     """Globs from a str, from something with `.names`, or from an iterable of these."""
+    if isinstance(value, Named):  # before str: the Edit of a surgery is both, and may have several names
+        return patterns_of(option, value.names)
     if isinstance(value, str):
         return (value,)
-    if isinstance(value, Named):
-        return patterns_of(option, value.names)
     if isinstance(value, Iterable) and not isinstance(value, (nn.Module, torch.Tensor, bytes)):
         return tuple(pattern for item in value for pattern in patterns_of(option, item))
     accepted = (("accepted", 'a list of globs, ["fc", "layer4.*.weight"]'),)
