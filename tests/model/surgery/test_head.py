@@ -51,6 +51,13 @@ def test_two_heads_that_are_averaged_are_both_replaced():
     assert ls.replace_head(model, 10).names == ("a", "b")
 
 
+def test_a_temperature_behind_the_head_stays():
+    model = Net(lambda net, x: net.a(x) * net.temperature, a=nn.Linear(8, 5))
+    model.temperature = nn.Parameter(torch.tensor(0.5))
+    assert ls.replace_head(model, 10) == "a"
+    assert model(torch.rand(1, 3, 16, 16)).shape == (1, 10)
+
+
 def test_scores_are_told_from_other_outputs_by_the_name_the_model_gives_them():
     model = Net(lambda net, x: {"logits": net.a(x), "box": net.b(x)}, a=nn.Linear(8, 5), b=nn.Linear(8, 4))
     assert ls.replace_head(model, 10).names == ("a",)

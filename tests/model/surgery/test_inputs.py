@@ -45,11 +45,20 @@ def test_the_channels_repeated_give_what_they_gave_once(channels):
     torch.testing.assert_close(model(image.repeat(1, channels // 3, 1, 1)), before, rtol=1e-5, atol=1e-5)
 
 
-def test_four_channels_are_the_three_repeated_and_scaled():
+@pytest.mark.parametrize("channels", [1, 2, 4, 6, 7])
+def test_the_sum_over_channels_stays_what_it_was(channels):
+    model = resnet18()
+    old = model.conv1.weight.detach().clone()
+    ls.replace_input(model, channels)
+    assert torch.allclose(model.conv1.weight.sum(dim=1), old.sum(dim=1), atol=1e-6)
+
+
+def test_of_four_channels_the_first_and_the_last_share_a_kernel():
     model = resnet18()
     old = model.conv1.weight.detach().clone()
     ls.replace_input(model, 4)
-    assert torch.equal(model.conv1.weight, old[:, [0, 1, 2, 0]] * 0.75)
+    half = torch.tensor([0.5, 1.0, 1.0, 0.5]).reshape(4, 1, 1)
+    assert torch.equal(model.conv1.weight, old[:, [0, 1, 2, 0]] * half)
 
 
 def test_the_same_number_of_channels_changes_no_bit():

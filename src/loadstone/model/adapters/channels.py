@@ -22,7 +22,6 @@ def with_channels(weight: torch.Tensor, step: Channels) -> torch.Tensor:
     if want < have:
         parts = [exact[:, first::want].sum(dim=1) for first in range(want)]
         return torch.stack(parts, dim=1).to(weight.dtype)
-    sources = torch.arange(want, device=weight.device) % have
-    uses = torch.bincount(sources, minlength=have).to(exact)
-    shares = uses[sources].reshape(want, *[1] * (weight.dim() - 2))
+    sources = [channel % have for channel in range(want)]
+    shares = exact.new_tensor([sources.count(source) for source in sources]).reshape(want, *[1] * (weight.dim() - 2))
     return (exact[:, sources] / shares).to(weight.dtype)

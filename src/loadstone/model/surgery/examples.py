@@ -99,6 +99,8 @@ def made_up(model: nn.Module) -> Iterator[Example]:
             side = round(layer.in_features**0.5)
             if side * side == layer.in_features:  # a flattened grey image, as of MNIST
                 yield _zeros(layer, 1, side, side)
+            for size in (*_own_sizes(model), 224):  # of a patch, that the model cuts out of the image itself
+                yield _zeros(layer, 3, *_pair(size))
 
 
 def _own_sizes(model: nn.Module) -> Iterator[object]:

@@ -1,6 +1,6 @@
 """The verb `replace_head`: the layers that give the class scores, found by where the scores come from.
 
-A layer is a head if the scores come straight from it, through nothing that has weights, and are as many as it has
+A layer is a head if the scores come straight from it, through nothing that has a weight for each, and are as many as it has
 outputs.  Heads that answer in training only are auxiliary heads if they give as many scores as the head does.
 """
 
@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeGuard
 
+import torch
 from torch import nn
 
 from loadstone.errors import Diagnostic, Fix, SurgeryError
@@ -109,12 +110,14 @@ def find_heads(model: nn.Module, example_input: ExampleInput | None = None) -> H
 def _heads_of(model: nn.Module, output: Output) -> tuple[str, ...]:
     """The layers whose outputs are the numbers of this tensor; none where it is no tensor of scores."""
     names = sorted({parent(key) for key in output.origin.mixed_by}, key=_order(model))
-    if not names or {parent(key) for key in output.origin.after} - set(names):
-        return ()
     for name in names:
         module = module_at(model, name)
         if is_plain(module) and not _gives(module, output.shape):
             return ()
+    counts = {_count_of(module_at(model, name)) for name in names}
+    behind = [key for key in output.origin.after if parent(key) not in names]
+    if any(counts.intersection(_weight(model, key).shape) for key in behind):
+        return ()  # a norm with a weight a class; a temperature, or weights that average heads, would not depend on it
     return tuple(names)
 
 
@@ -132,6 +135,12 @@ def is_plain(module: nn.Module) -> TypeGuard[Layer]:
 def _count_of(module: nn.Module) -> int:
     """How many numbers a linear layer or convolution gives; 0 for any other module."""
     return int(getattr(module, _outputs_name(module), 0) or 0)
+
+
+def _weight(model: nn.Module, key: str) -> torch.Tensor:
+    weight = module_at(model, parent(key))._parameters[leaf(key)]
+    assert weight is not None  # it took part in the pass
+    return weight
 
 
 def _outputs_name(module: nn.Module) -> str:

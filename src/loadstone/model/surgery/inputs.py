@@ -1,19 +1,21 @@
 """The verb `replace_input`: the convolutions that take the image, for another number of channels.
 
-What they have learned stays: the kernels of the old channels are summed for one channel, and repeated for more, scaled
-by old/new, so that the sum over channels keeps its size (as timm's `adapt_input_conv` does it).  A grey image through
-the one-channel model gives what the same image as RGB gave.
+What they have learned stays: kernels of channels that go are added to one that is left, kernels that are used for
+several channels are shared out among them, so that the sum over channels stays what it was.  It is the adapter
+"channels" of a plan (model/adapters/channels.py).  A grey image through the one-channel model gives what the same image
+as RGB gave.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import nn
 
 from loadstone.errors import Diagnostic, Fix, SurgeryError
 from loadstone.keys import parent
+from loadstone.matching.steps import Channels
+from loadstone.model.adapters.channels import with_channels
 from loadstone.model.schema import modules_of
 from loadstone.model.surgery.checked import check_editable, check_number, module_at
 from loadstone.model.surgery.examples import ExampleInput
@@ -69,22 +71,10 @@ def replace_input(model: nn.Module, channels: int, *, example_input: ExampleInpu
     return edit
 
 
-def adapted_channels(weight: torch.Tensor, channels: int) -> torch.Tensor:
-    """Kernels [out, in, …] for another number of input channels a group: summed for one, else repeated and scaled."""
-    old = weight.shape[1]
-    if channels == old:
-        return weight.detach().clone()
-    values = weight.detach().to(torch.promote_types(weight.dtype, torch.float32))
-    if channels == 1:
-        values = values.sum(dim=1, keepdim=True)
-    else:
-        values = values[:, [channel % old for channel in range(channels)]] * (old / channels)
-    return values.to(weight.dtype)
-
-
 def _adapted(layer: Convolution, channels: int) -> Convolution:
     new = resized(layer, in_channels=channels)
-    weight = adapted_channels(layer.weight, channels // layer.groups)
+    step = Channels(layer.weight.shape[1], channels // layer.groups)
+    weight = with_channels(layer.weight.detach(), step) if step.have != step.want else layer.weight.detach().clone()
     new._parameters["weight"] = nn.Parameter(weight, requires_grad=layer.weight.requires_grad)
     new._parameters["bias"] = layer._parameters["bias"]  # the very same: nothing of it changes
     return new
@@ -139,9 +129,8 @@ def _not_a_convolution(name: str, module: nn.Module, channels: int) -> SurgeryEr
 def _how(before: int, channels: int) -> str:
     if channels == before:
         return "kernels as they were"
-    if channels == 1:
-        return f"kernels of {before} channels summed"
-    return f"kernels of {before} channels repeated, times {before}/{channels}"
+    how = "summed" if channels < before else "shared out"
+    return f"kernels of {before} channels {how}, their sum over channels is the same"
 
 
 def _difference(before: Pass, after: Pass) -> str:
