@@ -91,6 +91,21 @@ def test_two_networks_side_by_side_are_offered_singly_and_together() -> None:
     assert notes[0].code == "several-models"
 
 
+def test_thousands_of_networks_are_found_in_a_moment() -> None:
+    """Every tensor against every network would be 250 million comparisons."""
+    tree = {f"net{number}": state_dict() for number in range(8_000)}
+    sets = find_weight_sets(tree, None)
+    assert len(sets) == 8_001
+    assert len(sets[0].tensors) == 32_000
+    assert choose(sets, None, "f.pth") == (sets[0], ())
+
+
+def test_a_key_of_nothing_but_dots_is_found_in_a_moment() -> None:
+    """Every place it could be under would be 10^12 characters."""
+    dots = {"w" + "." * 1_000_000: tensor(2)}
+    assert [one.name for one in find_weight_sets({"a": dots, "b": dots}, None)] == ["", "a", "b"]
+
+
 def test_the_optimizer_is_no_model() -> None:
     assert find_weight_sets({"optimizer": optimizer(), "epoch": 1}, None) == []
     assert find_weight_sets({"adam": optimizer()}, None) == []

@@ -64,14 +64,17 @@ def strided(
     element = dtype_of(dtype)
     if math.prod(size or 1 for size in shape) * element.itemsize > _MAX_NBYTES:
         raise FormatError(Diagnostic("unsupported-feature", f"numpy has no arrays of shape {list(shape)}"))
+    if len(shape) > (64 if numpy.lib.NumpyVersion(numpy.__version__) >= "2.0.0" else 32):  # NPY_MAXDIMS
+        raise FormatError(Diagnostic("unsupported-feature", f"numpy has no arrays of {len(shape):,} dimensions"))
     if 0 in shape:
         return numpy.empty(shape, dtype=element)
     flat = memory.view(element)
+    steps = tuple(0 if size == 1 else step * element.itemsize for size, step in zip(shape, stride, strict=True))
     if is_conj:  # the memory, not the view: a view may show one element 2^40 times
         flat = numpy.conjugate(flat)
     if is_neg:
         flat = numpy.negative(flat)
-    return numpy.lib.stride_tricks.as_strided(flat, shape, tuple(step * element.itemsize for step in stride))
+    return numpy.lib.stride_tricks.as_strided(flat, shape, steps)
 
 
 def assembled(

@@ -8,7 +8,7 @@ lists every part that could be meant; `choose` takes one, and says so where that
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from loadstone.errors import Diagnostic, Fix, FormatError
@@ -95,7 +95,8 @@ def choose(sets: list[WeightSet], name: str | None, file: str) -> tuple[WeightSe
         )
     chosen = min(enumerate(sets), key=lambda item: _preference(item[1], item[0]))[1]
     others = [other for other in sets if other is not chosen and not _is_inside(other, chosen)]
-    rivals = [other for other in others if other.elements * 10 >= chosen.elements]
+    least = chosen.elements / 10
+    rivals = [other for other in others if other.elements >= least]
     if not rivals:
         return chosen, ()
     return chosen, (
@@ -172,7 +173,8 @@ def _as_set(name: str, value: Value, only: set[str] | None = None) -> WeightSet:
         return WeightSet(name, {key: info.with_key(key) for key, info in value}, is_averaged=is_averaged)
     tensors = every_tensor(value)
     if only is not None:
-        tensors = {key: info for key, info in tensors.items() if any(_is_under(key, place) for place in only)}
+        longest = max(map(len, only), default=0)
+        tensors = {key: info for key, info in tensors.items() if not only.isdisjoint(_places(key, longest))}
     metadata = value.attributes.get("_metadata", {}) if isinstance(value, AnnotatedDict) else {}
     skipped = {}
     if isinstance(value, dict) and only is None:
@@ -207,6 +209,15 @@ def _is_inside(inner: WeightSet, outer: WeightSet) -> bool:
 
 def _is_under(key: str, place: str) -> bool:
     return place == "" or key == place or key.startswith(place + ".")
+
+
+def _places(key: str, longest: int) -> Iterator[str]:
+    """The key and what it is under, "a.b.c", "a.b", "a" and the whole, as far as they have `longest` characters."""
+    end = len(key) if len(key) <= longest else key.rfind(".", 0, longest + 1)
+    while end > 0:
+        yield key[:end]
+        end = key.rfind(".", 0, end)
+    yield ""
 
 
 def _named(weight_set: WeightSet) -> str:

@@ -127,3 +127,12 @@ def test_chunk_that_shows_more_than_it_has_is_refused(tmp_path: Path) -> None:
     (tmp_path / ".metadata").write_bytes(pickle.dumps(metadata))
     with pytest.raises(FormatError, match=r"header-invalid.*fewer bytes than it shows"):
         ls.open(tmp_path)
+
+
+def test_more_dimensions_than_numpy_has_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match=r"unsupported-feature.*65 dimensions"):
+        saved(tmp_path, torch.ones((1,) * 65)).numpy()
+
+
+def test_step_that_is_never_taken_may_be_of_any_size(tmp_path: Path) -> None:
+    assert saved(tmp_path, torch.ones(1).as_strided((1,), (2**62,))).numpy().tolist() == [1]

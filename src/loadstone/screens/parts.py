@@ -55,8 +55,9 @@ def _places(value: Value, prefix: str, chosen: str | None, sets: Collection[str]
 def _totals(places: Collection[str], tensors: Mapping[str, TensorInfo]) -> dict[str, tuple[int, int]]:
     """Tensors and bytes below each place, in one pass over the keys."""
     totals = dict.fromkeys(places, (0, 0))
+    longest = max(map(len, places), default=0)  # a key may be megabytes of dots
     for key, info in tensors.items():
-        end = len(key)
+        end = len(key) if len(key) <= longest else key.rfind(".", 0, longest + 1)
         while end >= 0:
             if key[:end] in totals:
                 count, nbytes = totals[key[:end]]
