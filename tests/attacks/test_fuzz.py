@@ -26,7 +26,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 WORKER = Path(__file__).with_name("fuzz_worker.py")
-QUICK = 30  # damaged files of each family
+QUICK = 25  # damaged files of each family
 LONG = 10_000
 MEGABYTES = 1000  # of memory for a file of some kilobytes: Limits allow 256 MiB for a header
 
