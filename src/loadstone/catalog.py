@@ -107,6 +107,23 @@ _ROWS: tuple[tuple[str, Severity, str, str, str], ...] = (
         "Look at the error of the operating system that is quoted; the disk may be failing.",
     ),
     (
+        "address-refused", "error", "the address is not one that is opened",
+        "Only http and https addresses of one file are opened, and redirects between them that do not leave https.",
+        "Give the address of the file itself, or download it and give its path.",
+    ),
+    (
+        "download-failed", "error", "the file cannot be downloaded",
+        "The server refuses, is silent or not there, or the connection was cut several times. What has come is kept "
+        "beside the final place as NAME.partial, and the next download goes on from it where the server allows that.",
+        "The message says what the server answered. Without a network, download the file elsewhere and give its path.",
+    ),
+    (
+        "hash-mismatch", "error", "the file is not the one that its name says",
+        "The name carries the start of a SHA-256, as in `resnet18-f37072fd.pth`, and the bytes have another one: the "
+        "file was replaced or damaged on its way. It was not kept.",
+        "Compare the address with its source. If the digits are no hash, download the file yourself and give its path.",
+    ),
+    (
         "several-copies", "note", "the directory holds the weights more than once",
         "Two formats or variants of the same checkpoint lie side by side. The message says which one is read.",
         "Give the path of the file instead of the directory to read another one.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,11 +10,11 @@ from types import MappingProxyType, TracebackType
 from typing import Self, final
 
 from loadstone import collector
-from loadstone.errors import Diagnostic, Fix, FormatError, worst_first
+from loadstone.errors import Diagnostic, FormatError, LoadstoneError, worst_first
 from loadstone.formats.contents import Contents, Context
 from loadstone.formats.registry import open_path, open_source
 from loadstone.io.limits import DEFAULT_LIMITS, Limits
-from loadstone.io.sources import ByteSource
+from loadstone.io.sources import ByteSource, FileSource
 from loadstone.tensors import TensorInfo
 from loadstone.tree import check_expansion, every_tensor, materialised
 from loadstone.values import Value
@@ -161,7 +162,8 @@ def open_checkpoint(
     """Open a model file or directory without running anything in it; only headers are read.
 
     Args:
-        path: a file of any of the formats, a directory of shards, or an index file.
+        path: a file of any of the formats, a directory of shards, an index file, or the http or https address of a
+            file, which is downloaded into torch.hub's cache folder unless it is there.
         weights: the name of the set to use (see `Checkpoint.weight_sets`) where the file holds several.
         limits: what the file may ask of this machine.
 
@@ -169,18 +171,13 @@ def open_checkpoint(
         MissingFileError: there is no such file.
         FormatError: it is something else, damaged, or has no set of that name.
         UnsafeError: two readers would see different files in it, or it points outside itself.
-        IntegrityError: it ends too early, or cannot be read.
+        IntegrityError: it ends too early, cannot be read or downloaded, or is not what the hash in its name says.
         LimitError: opening it would need more than the limits allow.
+        SaveError: a download cannot be kept.
     """
     name = os.fspath(path)
-    if name.startswith(("http://", "https://")):
-        raise FormatError(
-            Diagnostic(
-                "unsupported-feature",
-                "addresses are not opened yet",
-                fixes=(Fix("download it first", f"curl -LO {name}"),),
-            )
-        )
+    if "://" in name:
+        path = name = _local(name, limits)
     context = Context(open_source, limits)
     try:
         with collector.paused():
@@ -191,3 +188,26 @@ def open_checkpoint(
         for source in context.sources:
             source.close()
         raise
+
+
+_SOMETHING_ELSE = frozenset(("not-a-checkpoint", "lfs-pointer", "empty-file"))
+
+
+def _local(name: str, limits: Limits) -> str:
+    """The path of a file whose address is given; any other name as it is."""
+    from loadstone.io.addresses import is_address
+    from loadstone.io.download import download
+
+    def accept(path: Path, address: str) -> None:
+        """Refuse what no reader takes and is known to be something else, such as a page; the rest may be looked at."""
+        with contextlib.closing(FileSource(path)) as source:
+            source.name = address
+            try:
+                open_source(source, Context(open_source, limits))
+            except FormatError as error:
+                if error.code in _SOMETHING_ELSE:
+                    raise
+            except LoadstoneError:
+                pass
+
+    return os.fspath(download(name, accept=accept)) if is_address(name) else name

@@ -51,7 +51,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         if isinstance(error, OSError) and not isinstance(error, SaveError):
             raise _save_error(Path(path), error) from error
         raise
-    _flush_directory(target.parent)
+    flush_directory(target.parent)
 
 
 def _mode_for(target: Path) -> int | None:
@@ -65,7 +65,7 @@ def _mode_for(target: Path) -> int | None:
     return stat.S_IMODE(status.st_mode)
 
 
-def _flush_directory(folder: Path) -> None:
+def flush_directory(folder: Path) -> None:
     """Make the new name durable.  Some file systems refuse; the file itself is on the disk by then."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
