@@ -1,7 +1,7 @@
 """The verb `replace_head`: the layers that give the class scores, found by where the scores come from.
 
-A layer is a head if the scores come straight from it, through nothing that has a weight for each, and are as many as it has
-outputs.  Heads that answer in training only are auxiliary heads if they give as many scores as the head does.
+A layer is a head if the scores come straight from it, through nothing that has a weight for each of them, and are as
+many as it has outputs.  Heads that answer in training only are auxiliary heads if they give as many scores.
 """
 
 from __future__ import annotations
