@@ -30,7 +30,8 @@ RUN = ["resnet18", "squeezenet1_1", "mobilenet_v3_small", "shufflenet_v2_x0_5", 
 
 def built(name: str, **sizes: int) -> nn.Module:
     """The model of that name, on meta."""
-    with Uninitialised(), warnings.catch_warnings():
+    where = Uninitialised() if name.startswith("regnet") else torch.device("meta")  # RegNet computes its widths
+    with where, warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # GoogLeNet and Inception speak about their initialisation
         model = get_model(name, **sizes)
     return model.to("meta")
