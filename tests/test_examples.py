@@ -19,7 +19,7 @@ FILES = {path.name: path.read_text(encoding="utf-8") for path in sorted(EXAMPLES
 README = (EXAMPLES / "README.md").read_text(encoding="utf-8")
 ROWS = dict(re.findall(r"^\| .+ \| \[.+\]\((.+\.py)\) \| `+(.+?)`+ \|$", README, re.MULTILINE))  # file: what it prints
 WARM = """
-import gc, os, runpy, sys
+import gc, os, runpy, signal, sys
 import torchvision
 
 gc.freeze()  # a child that looks at these objects would copy their pages
@@ -31,6 +31,7 @@ for line in sys.stdin:
         with open(output, "w") as file:
             os.dup2(file.fileno(), 1)
             os.dup2(file.fileno(), 2)
+        signal.alarm(120)
         runpy.run_path(example, run_name="__main__")
         sys.exit()
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
@@ -77,7 +78,7 @@ def test_the_table_lists_the_examples_that_there_are():
     assert ROWS.keys() == FILES.keys()
 
 
-def test_no_example_reads_a_network_or_turns_a_check_off():
+def test_no_example_needs_a_network_or_turns_a_check_off():
     said = {name: re.sub(r'^""".*?"""', "", text, flags=re.DOTALL) for name, text in FILES.items()}
-    trap = re.compile(r"strict=False|weights_only|https?://|load_state_dict_from_url")
+    trap = re.compile(r"strict=False|weights_only|https?://(?!127\.0\.0\.1)|load_state_dict_from_url")
     assert [name for name, text in said.items() if trap.search(text)] == []
