@@ -129,7 +129,7 @@ def _nginx(folder: Path) -> tuple[subprocess.Popen[str], Connect]:
     text = (HERE / "nginx.conf").read_text(encoding="utf-8").replace("FOLDER", str(folder)).replace("USER", user)
     (folder / "nginx.conf").write_text(text, encoding="utf-8")
     (folder / "users").write_text("alice:{PLAIN}s3cret\n", encoding="utf-8")
-    command = ["nginx", "-p", str(folder), "-e", str(folder / "error.log"), "-c", str(folder / "nginx.conf")]
+    command = ["nginx", "-p", str(folder), "-c", str(folder / "nginx.conf")]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
 
     def connect() -> socket.socket:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import loadstone as ls
-from loadstone.io.addresses import is_address, parse_address, redirected
+from loadstone.io.addresses import is_address, parse_address, redirected, shown
 from loadstone.io.hub_cache import hub_folder
 
 HOST = "https://example.org/"
@@ -42,6 +42,18 @@ def test_what_is_secret_is_asked_for_or_sent_but_not_shown():
     assert "YW5u" not in repr(address)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("https://ann:pw@example.org/b.pth?token=t0ken", "https://example.org/b.pth"),
+        ("https://ann:pw@example.org", "the address"),
+        ("runs/a?b@c.pth", "runs/a?b@c.pth"),
+    ],
+)
+def test_what_messages_call_a_file(text, said):
+    assert shown(text) == said
+
+
 def test_letters_outside_ascii_are_quoted_and_what_is_quoted_stays():
     address = parse_address("http://bücher.example/größe%20x.pth?q=ä")
     assert address.url == "http://xn--bcher-kva.example/gr%C3%B6%C3%9Fe%20x.pth?q=%C3%A4"
@@ -64,6 +76,8 @@ def test_letters_outside_ascii_are_quoted_and_what_is_quoted_stays():
         "https://example.org/a\nHost: evil/x.pth",
         "https://example.org/..\\x.pth",
         "https://example.org/" + "x" * 300,
+        "https://example.org/\udcff.pth",  # a byte of the command line that is no text
+        "https://example.org/\x9b31m.pth",
     ],
 )
 def test_what_is_no_address_of_a_file_on_the_web_is_refused(text):

@@ -101,8 +101,9 @@ def inspect(output: Output, /, files: tuple[str, ...], weights: str | None, all_
                 output.error(error)
                 continue
             from loadstone.cli.output import error_document
+            from loadstone.io.addresses import shown
 
-            documents.append({"path": file, "error": error_document(error)})
+            documents.append({"path": shown(file), "error": error_document(error)})
     if is_json:
         output.document(documents[0] if len(files) == 1 else {"checkpoints": documents})
     return max(statuses)

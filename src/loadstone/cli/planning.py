@@ -15,6 +15,7 @@ from loadstone.checkpoint import open_checkpoint
 from loadstone.cli.target import build_model, is_factory, not_found, read_schema
 from loadstone.dtypes import DTYPES
 from loadstone.errors import Diagnostic, Fix, MatchError, RecipeError, SaveError
+from loadstone.io.addresses import shown
 from loadstone.matching.plan import Plan
 
 Progress = Callable[[str], AbstractContextManager[object]]
@@ -48,7 +49,7 @@ def load_and_save(
     from loadstone.model.load import load
     from loadstone.model.save import save
 
-    with progress(f"loading {file}"):
+    with progress(f"loading {shown(file)}"):
         try:
             plan = load(model, file, **options)
         except MatchError as error:
@@ -133,7 +134,7 @@ def _plan_for_schema(file: str, target: str, given: Mapping[str, Any]) -> Plan:
             schema,
             chosen.tensors,
             options,
-            source_name=file,
+            source_name=checkpoint.name,
             target_name=target,
             weights=chosen.name,
             not_for_model={

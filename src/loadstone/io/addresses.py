@@ -15,7 +15,7 @@ from loadstone.errors import Diagnostic, FormatError
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")  # two letters at least: `C://` is a drive
 _HASH = re.compile(r"-([0-9a-f]{8,64})\.[0-9a-z.]+$", re.IGNORECASE)
 _DATE = re.compile(r"(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])")  # `model-20240115.pth` says when, not what
-_UNWANTED = re.compile(r"[\x00-\x20\x7f\\]")  # no URL has them (RFC 3986), some clients drop them silently
+_UNWANTED = re.compile(r"[\x00-\x20\x7f-\xa0\\\ud800-\udfff]")  # no URL has them (RFC 3986), some clients drop them
 _NAME_NBYTES = 200  # file systems allow 255; the endings of what stands beside the file need some
 _KEPT = "!#$%&'()*+,/:;=?@[]~"  # what `quote` leaves alone: all that RFC 3986 reserves, and what is quoted already
 
@@ -80,6 +80,16 @@ def parse_address(text: str) -> Address:
         sha256_prefix=_sha256_prefix(name),
         authorization=None if user is None else f"Basic {user}",
     )
+
+
+def shown(text: str) -> str:
+    """A path or an address as messages may say it: without user and query."""
+    if not is_address(text):
+        return text
+    try:
+        return parse_address(text).shown
+    except FormatError:
+        return "the address"
 
 
 def redirected(url: str, location: str) -> str:

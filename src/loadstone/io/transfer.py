@@ -50,8 +50,7 @@ class Partial:
         return etag if isinstance(etag, str) and _is_strong(etag) else None
 
     def begin(self, etag: str | None) -> None:
-        """No bytes, of a file with that ETag."""
-        self.discard()
+        """Write down, before the first byte, that what comes is of a file with that ETag."""
         if etag is not None and _is_strong(etag):
             self.note.write_text(json.dumps({"address": identity(self.address), "etag": etag}), encoding="utf-8")
 
@@ -111,8 +110,10 @@ def _attempt(partial: Partial, patience: Patience, report: Report) -> None:
             raise PassingError("the server sends another part of the file than it was asked for")
         start, total = extent
         if start == 0:
-            partial.begin(response.headers.get("ETag"))
+            partial.discard()
         _check_length(partial, response, start, total)
+        if start == 0:
+            partial.begin(response.headers.get("ETag"))
         _write(partial, response, start, total, patience, report)
 
 
