@@ -269,3 +269,11 @@ def test_an_example_that_does_not_run_is_quoted(example):
 @pytest.mark.parametrize("example", ["image.png", [], {"image": 3}])
 def test_an_example_holds_a_tensor(example):
     refusal("invalid-option", one(), example_input=example)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 4])
+def test_as_many_classes_as_images_in_the_batch_are_told_apart(classes):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 5), nn.ReLU(), nn.Linear(5, classes))
+    example = torch.zeros(classes, 3, 2, 2)
+    assert ls.replace_head(model, 7, example_input=example).names == ("3",)
+    assert model(example).shape == (classes, 7)

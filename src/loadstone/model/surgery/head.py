@@ -242,7 +242,10 @@ def _difference(model: nn.Module, heads: Heads, num_classes: int) -> str:
             is_scores = not {parent(key) for key in old.origin.mixed_by}.isdisjoint(heads.names)
             if is_scores and 1 in (heads.classes, num_classes):
                 continue  # a single score may come without its dimension
-            wanted = tuple(num_classes if is_scores and size == heads.classes else size for size in old.shape)
+            # the first dimension is the batch, which may be as large as there are classes
+            wanted = old.shape[:1] + tuple(
+                num_classes if is_scores and size == heads.classes else size for size in old.shape[1:]
+            )
             if new.shape != wanted and not (is_scores and new.shape[:1] == wanted[:1] and num_classes in new.shape):
                 return f"output {new.name} has the shape {list(new.shape)} instead of {list(wanted)}"
     return ""
