@@ -21,7 +21,7 @@ FILES = {str(file.relative_to(PACKAGE)): file.read_text(encoding="utf-8") for fi
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 LONGEST = 400  # lines; a file that is longer gives its reason here
-LONGER: dict[str, str] = {}
+LONGER: dict[str, str] = {"catalog.py": "one literal, a row a code"}
 DRAWERS = {"utils", "util", "helpers", "common", "misc"}
 MAY_IMPORT = {  # package: the only places that may import it, also inside a function
     "torch": ("as_torch.py", "model/", "cli/target.py"),  # the command line builds a model on meta

@@ -38,6 +38,7 @@ from loadstone.values import Opaque, SavedModule
 
 if TYPE_CHECKING:
     from loadstone.model.build import build
+    from loadstone.model.export import Exported, export
     from loadstone.model.freezing import freeze, unfreeze, unfreeze_next
     from loadstone.model.groups import parameter_groups
     from loadstone.model.load import load, plan
@@ -53,8 +54,10 @@ __version__ = "0.1.0"
 _NEEDS_TORCH = {
     "Change": "loadstone.model.surgery.result",
     "Edit": "loadstone.model.surgery.result",
+    "Exported": "loadstone.model.export",
     "append": "loadstone.model.surgery.layers",
     "build": "loadstone.model.build",
+    "export": "loadstone.model.export",
     "freeze": "loadstone.model.freezing",
     "insert": "loadstone.model.surgery.layers",
     "load": "loadstone.model.load",
@@ -87,6 +90,7 @@ __all__ = [
     "Checkpoint",
     "Diagnostic",
     "Edit",
+    "Exported",
     "Fix",
     "FormatError",
     "IntegrityError",
@@ -106,6 +110,7 @@ __all__ = [
     "append",
     "build",
     "classes",
+    "export",
     "freeze",
     "insert",
     "interpolate",

@@ -394,6 +394,37 @@ _ROWS: tuple[tuple[str, Severity, str, str, str], ...] = (
         "Loading into a model, saving and reading tensors as torch tensors need torch; inspecting does not.",
         "Run `pip install loadstone[torch]`.",
     ),
+    # --- exporting ----------------------------------------------------------------------------------------------
+    (
+        "export-failed", "error", "the model could not be made into a program",
+        "torch could not follow the model's code: a branch or a loop depends on values, or a construct has no form there. "
+        "Nothing was written.",
+        "Change the line shown, or export to TorchScript: `loadstone.export(model, \"model.pt\", example)`.",
+    ),
+    (
+        "export-differs", "error", "the exported program gives other outputs than the model",
+        "The file was loaded back and run beside the model, and an output differs by more than rounding explains. "
+        "The file was not kept.",
+        "Look for a branch or a value that the program keeps from the example. "
+        "A larger difference is let pass with `tolerance=`.",
+    ),
+    (
+        "example-refused", "error", "the model does not run on the example",
+        "The model itself, in eval mode, raised an error for the example input.",
+        "Give an input that the model takes: its shape, its dtype, and the device of the model.",
+    ),
+    (
+        "torchscript-deprecated", "warning", "TorchScript is deprecated",
+        "torch 2.14 warns on every use of TorchScript and names torch.export as its successor. "
+        "The file works with the torch that is installed.",
+        "Export to .pt2 where whoever reads the file can: `loadstone.export(model, \"model.pt2\", example)`.",
+    ),
+    (
+        "trace-is-fixed", "warning", "the trace keeps what the example made it do",
+        "A Python number or a branch was taken from a tensor while the model was traced. The file keeps that value for "
+        "every input. It was right for the inputs that were compared.",
+        "Compile the branches with `script=True`, or export to .pt2, which refuses what it cannot follow.",
+    ),
 )
 # fmt: on
 

@@ -215,6 +215,61 @@ def load(
     return CLEAN
 
 
+@commands.command(
+    cls=_Command,
+    short_help="Export FILE as a program, compared with the model.",
+    examples=(
+        "loadstone export resnet50.pth --into torchvision.models:resnet50 --input 1,3,224,224 -o resnet50.pt2",
+        "loadstone export bert.pt --into models:bert --input 1,128 --dtype int64 --dynamic-batch -o bert.pt2",
+    ),
+)
+@click.argument("file", metavar="FILE", type=click.Path())
+@click.option("--into", "target", metavar="TARGET", required=True, help="module:factory (imported from here).")
+@click.option("--set", "keywords", metavar="NAME=VALUE", multiple=True,
+              help="A keyword argument for the factory; VALUE is JSON, or else text.")  # fmt: skip
+@click.option("--input", "shapes", metavar="SIZES", multiple=True, required=True,
+              help="Sizes of an example input, such as 1,3,224,224; once for each argument of the model.")  # fmt: skip
+@click.option("--dtype", metavar="DTYPE", default="float32", show_default=True, help="The dtype of the inputs.")
+@click.option("--dynamic-batch", is_flag=True, help="The first size of every input may change.")
+@click.option("--script", is_flag=True, help="For .pt: compile the model's code with its branches.")
+@click.option("--tolerance", metavar="SHARE", type=float,
+              help="Largest difference let pass, as a share of an output's largest value.")  # fmt: skip
+@_weights
+@click.option("--recipe", metavar="FILE", type=click.Path(), help="Take the options of loading from a TOML file.")
+@click.option("-o", "--output", "destination", metavar="OUT", required=True, type=click.Path(),
+              help="Where to write: .pt2 (torch.export) or .pt (TorchScript).")  # fmt: skip
+@click.option("--force", is_flag=True, help="Replace OUT if it is there.")
+@_json
+@click.pass_obj
+def export(
+    output: Output, /, file: str, target: str, keywords: tuple[str, ...], shapes: tuple[str, ...], dtype: str,
+    weights: str | None, recipe: str | None, destination: str, force: bool, is_json: bool, **options: Any,
+) -> int:  # fmt: skip
+    """Load FILE into the model that TARGET builds, and export it as OUT: a program that needs no Python code.
+
+    OUT is loaded back, run beside the model and compared with it before it takes its name.
+    Exit status 1, and nothing written, where something is left to decide.
+    """
+    from loadstone.cli.export import load_and_export, with_flags_of_export
+    from loadstone.matching.plan import Plan
+
+    made = load_and_export(
+        file, target, keywords, shapes, dtype, destination, loading={"weights": weights, "recipe": recipe},
+        options=options, force=force, progress=output.progress,
+    )  # fmt: skip
+    if isinstance(made, Plan):
+        _show_plan(output, made, False, is_json)
+        return FINDINGS
+    if is_json:
+        output.document(made.to_json())
+        return CLEAN
+    from loadstone.screens.export import render_export
+
+    said = with_flags_of_export(made.diagnostics)
+    output.answer(render_export(made, width=output.width, color=output.color, diagnostics=said))
+    return CLEAN
+
+
 def _show_plan(output: Output, made: Plan, all_rows: bool, is_json: bool, *, is_done: bool = False) -> None:
     if is_json:
         import json

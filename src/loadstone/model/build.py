@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import random
-import sys
 from collections.abc import Callable
-from typing import Any, Unpack
+from typing import Unpack
 
 import torch
 from torch import nn
 
 from loadstone.model.load import Source, load, plan
 from loadstone.model.options import PlanOptions
+from loadstone.model.randomness import random_state, restore
 from loadstone.model.schema import modules_of, walk
 from loadstone.model.targets import targets_of
 from loadstone.model.uninitialised import Uninitialised
@@ -30,7 +29,7 @@ def build(factory: Callable[[], nn.Module], source: Source, **options: Unpack[Pl
 
     Raises what `load` raises.
     """
-    state = _random_state()
+    state = random_state()
     mode = Uninitialised()
     with mode:
         model = factory()
@@ -45,7 +44,7 @@ def build(factory: Callable[[], nn.Module], source: Source, **options: Unpack[Pl
         if not any(mode.is_empty(tensor) for tensor in _left(model, filled)):
             made.apply()
             return model
-    _restore(state)
+    restore(state)
     model = factory()
     load(model, source, **options)
     return model
@@ -58,15 +57,3 @@ def _left(model: nn.Module, filled: set[str]) -> list[torch.Tensor]:
         value for _, module in modules_of(model) for value in vars(module).values() if isinstance(value, torch.Tensor)
     ]
     return buffers + attributes
-
-
-def _random_state() -> tuple[Any, ...]:
-    numpy = sys.modules.get("numpy")
-    return torch.random.get_rng_state(), random.getstate(), None if numpy is None else numpy.random.get_state()
-
-
-def _restore(state: tuple[Any, ...]) -> None:
-    torch.random.set_rng_state(state[0])
-    random.setstate(state[1])
-    if state[2] is not None:
-        sys.modules["numpy"].random.set_state(state[2])

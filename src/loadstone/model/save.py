@@ -70,7 +70,7 @@ def save(
 
 def _write_torch(content: object, file: BinaryIO) -> None:
     """`torch.save`, whose own errors about the file are RuntimeErrors that hide the OSError they came from."""
-    failing = _Watched(file)
+    failing = Watched(file)
     try:
         torch.save(content, failing)  # type: ignore[arg-type]  # all that it needs of a file is write and flush
     except (RuntimeError, AttributeError, TypeError, KeyError) as error:
@@ -80,7 +80,7 @@ def _write_torch(content: object, file: BinaryIO) -> None:
         raise _unsaveable(f"torch cannot write this: {reason}") from error
 
 
-class _Watched:
+class Watched:
     """A file that remembers the error of the operating system that stopped it."""
 
     def __init__(self, file: BinaryIO) -> None:
