@@ -22,7 +22,7 @@ from torch import nn
 import loadstone as ls
 
 
-@pytest.mark.parametrize("suffix", [".pth", ".pt", ".bin"])
+@pytest.mark.parametrize("suffix", [".pth", ".pt", ".bin", ".ckpt", ".tar", ".pth.tar"])
 def test_torch_loads_the_state_dict_with_weights_only(suffix: str, small: nn.Module, tmp_path: Path) -> None:
     path = tmp_path / f"m{suffix}"
     ls.save(small, path)

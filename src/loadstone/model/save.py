@@ -22,7 +22,7 @@ from loadstone.dtypes import DTYPES
 from loadstone.errors import Diagnostic, Fix, LoadstoneError, SaveError
 from loadstone.io.replace import replacing
 
-_TORCH_SUFFIXES = (".pth", ".pt", ".bin")
+_TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".tar")  # .tar and .pth.tar as PyTorch's tutorials call checkpoints
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size)
 _DEPTH = 100
 _METADATA_ALIGNMENT = 8  # safetensors pads its header to this many bytes, so that tensors are aligned
@@ -36,7 +36,7 @@ def save(
     Args:
         obj: a model, of which `state_dict()` is written, or a state dict.  For .pth also a dict with other dicts,
             lists, tuples, numbers and strings in it.
-        path: its suffix says the format: .pth, .pt or .bin (torch's zip), or .safetensors.
+        path: its suffix says the format: .pth, .pt, .bin, .ckpt or .tar (torch's zip), or .safetensors.
         metadata: for .safetensors, values that json can write; they go into the header's `__metadata__`.
 
     Raises:
@@ -64,7 +64,7 @@ def save(
     else:
         raise _unsaveable(
             f"`{target.name}` has no suffix that names a format",
-            Fix("give it one of these", ".pth .pt .bin .safetensors"),
+            Fix("give it one of these", ".pth .pt .bin .ckpt .tar .safetensors"),
         )
 
 
