@@ -117,7 +117,7 @@ def test_safetensors_refuses_by_name_what_it_cannot_hold(make: Callable[[], obje
 
 
 def test_unknown_suffix_names_the_known_ones(small: nn.Module, tmp_path: Path) -> None:
-    with pytest.raises(ls.SaveError, match=r"\.pth \.pt \.bin \.safetensors"):
+    with pytest.raises(ls.SaveError, match=r"\.pth \.pt \.bin \.ckpt \.tar \.safetensors"):
         ls.save(small, tmp_path / "m.xyz")
 
 
