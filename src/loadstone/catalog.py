@@ -397,8 +397,8 @@ _ROWS: tuple[tuple[str, Severity, str, str, str], ...] = (
     # --- exporting ----------------------------------------------------------------------------------------------
     (
         "export-failed", "error", "the model could not be made into a program",
-        "torch could not follow the model's code: a branch or a loop depends on values, or a construct has no form there. "
-        "Nothing was written.",
+        "torch could not follow the model's code: a branch or a loop depends on values, or a construct has no form "
+        "there. Nothing was written.",
         "Change the line shown, or export to TorchScript: `loadstone.export(model, \"model.pt\", example)`.",
     ),
     (
