@@ -35,7 +35,7 @@ class Images:
 
 def faces() -> Images:
     """100 faces and 100 pieces of background from Labeled Faces in the Wild, 25 × 25."""
-    images = torch.from_numpy(skimage.data.lfw_subset()).float()  # type: ignore[no-untyped-call]
+    images = torch.from_numpy(skimage.data.lfw_subset()).float()
     return shuffled("faces", 2, images, torch.arange(200) < 100, trained=120, tested=80)
 
 
