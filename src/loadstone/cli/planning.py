@@ -135,7 +135,7 @@ def _plan_for_schema(file: str, target: str, given: Mapping[str, Any]) -> Plan:
             chosen.tensors,
             options,
             source_name=checkpoint.name,
-            target_name=target,
+            target_name=schema.name,
             weights=chosen.name,
             not_for_model={
                 key: info

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from loadstone.checkpoint import open_checkpoint
 from loadstone.dtypes import DTYPES
 from loadstone.errors import Diagnostic, Fix, LoadstoneError, MatchError
+from loadstone.io.addresses import is_address
 from loadstone.matching.schema import Schema, Slot
 
 if TYPE_CHECKING:
@@ -60,13 +61,13 @@ def build_model(target: str, keywords: Mapping[str, object], *, on_meta: bool) -
 def read_schema(target: str) -> Schema:
     """What a file wants: the weights of another checkpoint, or those in the JSON of `inspect --json`.  No torch."""
     path = Path(target)
-    if not path.exists():
+    if not path.exists() and not is_address(target):
         raise not_found(target, f"`{target}` is neither a file nor of the form `module:factory`")
-    if path.suffix == ".json" and not path.name.endswith(".index.json"):
+    if path.suffix == ".json" and path.exists() and not path.name.endswith(".index.json"):
         return _schema_of_json(target)
     with open_checkpoint(target) as checkpoint:
         slots = {key: Slot(key, info.dtype, info.shape) for key, info in checkpoint.weights.items()}
-        return Schema(target, slots, modules=checkpoint.modules)
+        return Schema(checkpoint.name, slots, modules=checkpoint.modules)
 
 
 def _imported(target: str) -> object:

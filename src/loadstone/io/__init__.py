@@ -1,1 +1,1 @@
-"""Bytes: where they come from, how many may be taken, and how files are replaced without ever being half written."""
+"""Bytes: where they come from, how many may be taken, how files are replaced whole, and how they come from the web."""
