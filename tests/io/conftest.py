@@ -22,7 +22,8 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).resolve().parent
-SERVERS = ["http.server", *(["nginx"] if shutil.which("nginx") else [])]
+NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")  # Debian's place for it
+SERVERS = ["http.server", *(["nginx"] if NGINX else [])]
 
 Connect = Callable[[], socket.socket]
 
@@ -129,7 +130,7 @@ def _nginx(folder: Path) -> tuple[subprocess.Popen[str], Connect]:
     text = (HERE / "nginx.conf").read_text(encoding="utf-8").replace("FOLDER", str(folder)).replace("USER", user)
     (folder / "nginx.conf").write_text(text, encoding="utf-8")
     (folder / "users").write_text("alice:{PLAIN}s3cret\n", encoding="utf-8")
-    command = ["nginx", "-p", str(folder), "-c", str(folder / "nginx.conf")]
+    command = [str(NGINX), "-p", str(folder), "-c", str(folder / "nginx.conf")]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
 
     def connect() -> socket.socket:
