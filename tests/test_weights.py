@@ -54,6 +54,8 @@ WRAPPED = {
         },
     ),
     "pairs": ("", list(state_dict().items())),
+    "in a list": ("1", [7, state_dict(), optimizer(), 0.3]),
+    "in a tuple under a name": ("checkpoint.0", {"checkpoint": (state_dict(), optimizer()), "epoch": 3}),
     "nested dicts": (
         "",
         {"conv": {"weight": tensor(4, 3), "bias": tensor(4)}, "fc": {"weight": tensor(2, 4), "bias": tensor(2)}},
@@ -109,6 +111,13 @@ def test_a_key_of_nothing_but_dots_is_found_in_a_moment() -> None:
 def test_the_optimizer_is_no_model() -> None:
     assert find_weight_sets({"optimizer": optimizer(), "epoch": 1}, None) == []
     assert find_weight_sets({"adam": optimizer()}, None) == []
+    assert find_weight_sets(optimizer(), None) == []
+    assert find_weight_sets(Opaque("torch.optim.adam.Adam", state=optimizer()), None) == []
+
+
+def test_models_of_an_ensemble_are_offered_one_by_one() -> None:
+    sets = find_weight_sets({"models": [state_dict(), state_dict()], "scores": [{"loss": tensor()}]}, None)
+    assert [one.name for one in sets if one.name] == ["models.0", "models.1"]
 
 
 def test_unknown_set_names_the_ones_there_are() -> None:

@@ -113,7 +113,11 @@ def _search(name: str, value: Value, sets: list[WeightSet], depth: int) -> None:
     if isinstance(value, SavedModule) or _is_pairs(value):
         sets.append(_as_set(name, value))
         return
-    if depth == 0 or not isinstance(value, (dict, Opaque)):
+    if isinstance(value, (list, tuple)):
+        # [epoch, model.state_dict(), …]; what is no whole model stands in lists for other reasons
+        sets += [_as_set(join(name, place), each) for place, each in children(value) if _is_whole_model(each)]
+        return
+    if depth == 0 or not isinstance(value, (dict, Opaque)) or _is_optimizer(value):
         return
     if isinstance(value, dict) and _is_state_dict(value):
         sets.append(_as_set(name, value))
@@ -122,9 +126,20 @@ def _search(name: str, value: Value, sets: list[WeightSet], depth: int) -> None:
         last = child_name.rpartition(".")[2]
         if _NOT_A_MODEL.search(last) and not _AVERAGED.search(last):
             continue
-        if isinstance(child, dict) and "param_groups" in child and "state" in child:
-            continue  # an optimizer's state dict under another name
         _search(join(name, child_name), child, sets, depth - 1)
+
+
+def _is_optimizer(value: Value) -> bool:
+    """An optimizer, or its state dict, whatever its name."""
+    attributes = value.state if isinstance(value, Opaque) else value
+    return isinstance(attributes, dict) and "param_groups" in attributes and "state" in attributes
+
+
+def _is_whole_model(value: Value) -> bool:
+    """A module, or the state dict of one that has more than a layer."""
+    if isinstance(value, SavedModule):
+        return True
+    return isinstance(value, dict) and _is_state_dict(value) and not _is_layer(_as_set("", value))
 
 
 def _is_state_dict(value: Mapping[Value, Value]) -> bool:
