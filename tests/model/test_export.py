@@ -186,6 +186,18 @@ def test_a_norm_by_hook_that_has_run_is_exported(tmp_path: Path) -> None:
     assert ls.export(model, tmp_path / "m.pt2", torch.rand(1, 3)).comparisons
 
 
+@BOTH
+def test_a_tensor_that_is_given_twice_stays_one(name: str, tmp_path: Path) -> None:
+    x = torch.rand(2, 5, 8)
+    assert ls.export(nn.MultiheadAttention(8, 2, batch_first=True), tmp_path / name, (x, x, x)).comparisons
+
+
+@BOTH
+def test_an_example_made_in_inference_mode(name: str, tmp_path: Path) -> None:
+    with torch.inference_mode():
+        assert ls.export(nn.Linear(3, 2), tmp_path / name, torch.rand(1, 3)).is_equal
+
+
 # --- what it says -----------------------------------------------------------------------------------------------------
 
 
@@ -317,6 +329,14 @@ def test_a_model_that_takes_one_batch_size_only(tmp_path: Path) -> None:
             return x.reshape(2, -1)
 
     refused(tmp_path, "export-failed", Fixed(), image(2), dynamic_batch=True)
+
+
+def test_a_program_that_torch_cannot_read_back(tmp_path: Path) -> None:
+    class Mixed(nn.Module):
+        def forward(self, x: torch.Tensor) -> tuple[object, ...]:
+            return None, x, [x, 3], "text"
+
+    refused(tmp_path, "export-failed", Mixed(), torch.ones(1, 3))
 
 
 def test_what_cannot_be_scripted(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from torch import nn
 
 import loadstone as ls
 from loadstone import collector
-from loadstone.model.schema import extra_state_of, schema_of, walk
+from loadstone.model.schema import extra_state_of, is_described, schema_of, walk
 
 
 def test_keys_are_those_of_state_dict_in_its_order(small: nn.Module) -> None:
@@ -101,3 +102,58 @@ def test_time_is_linear_in_the_number_of_children() -> None:
 
     seconds(100)
     assert seconds(10_000) < 60 * max(seconds(1_000), 0.002)  # quadratic would be 100 times
+
+
+def _other_dtype(model: nn.Module) -> None:
+    model.half()
+
+
+def _other_shape(model: nn.Module) -> None:
+    model[0].weight.data = torch.zeros(5, 3)
+
+
+def _untied(model: nn.Module) -> None:
+    model[2].weight = nn.Parameter(model[2].weight.detach().clone())
+
+
+def _tied(model: nn.Module) -> None:
+    model[0].bias = model[2].bias
+
+
+def _more(model: nn.Module) -> None:
+    model.append(nn.Linear(1, 1))
+
+
+def _less(model: nn.Module) -> None:
+    del model[3]
+
+
+def _other_kind(model: nn.Module) -> None:
+    bias = model[0]._parameters.pop("bias").detach()
+    model[0].register_buffer("bias", bias)
+
+
+def _not_persistent(model: nn.Module) -> None:
+    model[1]._non_persistent_buffers_set.add("running_mean")
+
+
+def _to_meta(model: nn.Module) -> None:
+    model.to("meta")
+
+
+CHANGES = [_other_dtype, _other_shape, _untied, _tied, _more, _less, _other_kind, _not_persistent, _to_meta]
+
+
+@pytest.mark.parametrize("change", [None, *CHANGES], ids=lambda change: getattr(change, "__name__", "as it was"))
+def test_a_model_is_described_exactly_as_long_as_its_schema_stays_the_same(
+    change: Callable[[nn.Module], None] | None,
+) -> None:
+    model = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3), nn.Linear(3, 3), nn.PReLU())
+    model[2].weight = model[0].weight
+    before = schema_of(model)
+    if change is not None:
+        change(model)
+    now = schema_of(model)
+    is_same = now.slots == before.slots and now.non_persistent == before.non_persistent
+    assert is_same is (change is None)
+    assert is_described(walk(model), before) is is_same

@@ -22,11 +22,10 @@ from torch import nn
 from loadstone.errors import Diagnostic, FormatError, IntegrityError, LimitError, LoadstoneError, MatchError
 from loadstone.io.sources import changed_size
 from loadstone.matching.plan import Plan
-from loadstone.matching.schema import Schema
 from loadstone.model import after_load
 from loadstone.model.copying import Fill, Work, fill_all, work_for, write_values
 from loadstone.model.preparing import prepare
-from loadstone.model.schema import schema_of, walk
+from loadstone.model.schema import Walk, is_described, schema_of, walk
 from loadstone.model.staging import Reader, prove
 from loadstone.model.targets import Placement, Swap, Target, left_on_meta, swap_for, targets_of
 
@@ -94,7 +93,7 @@ class _Ready:
 def _ready(plan: Plan, loading: Loading) -> _Ready:
     reader = Reader(plan.sources, loading.memory)
     walked = walk(loading.model)
-    _check_is_current(plan, schema_of(loading.model, walked))
+    _check_is_current(plan, loading.model, walked)
     targets = targets_of(walked, plan.actions)
     on_meta = left_on_meta(targets)
     if on_meta:
@@ -145,9 +144,10 @@ def _memory_error(error: RuntimeError) -> Exception:
     return LimitError(Diagnostic("resource-limit", f"loading needs more memory than there is: {reason}"))
 
 
-def _check_is_current(plan: Plan, schema: Schema) -> None:
+def _check_is_current(plan: Plan, model: nn.Module, walked: Walk) -> None:
     """The plan was made for this model as it is now, and for the file as it is now."""
-    if schema.slots != plan.schema.slots or schema.non_persistent != plan.schema.non_persistent:
+    if not is_described(walked, plan.schema):
+        schema = schema_of(model, walked)
         changed = [
             key
             for key in dict.fromkeys((*plan.schema.slots, *schema.slots))

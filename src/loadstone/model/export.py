@@ -110,6 +110,8 @@ def export(
     target = Path(path)
     form = checked_form(target, script, tolerance)
     example = example_of(example_input)
+    with torch.inference_mode(False):  # tensors made in inference mode cannot be traced; their copies can
+        example = example.mapped(lambda tensor: tensor.detach().clone())
     inputs = _inputs(example, dynamic_batch, is_trace=form == "torchscript" and not script)
     check_exportable(model)
     with randomness.kept(), torch.inference_mode(False):
@@ -124,8 +126,12 @@ def export(
         comparisons: list[Comparison] = []
 
         def check(written: Path) -> None:
-            with written.open("rb") as file:
-                loaded = program.load(file)
+            try:
+                with written.open("rb") as file:
+                    loaded = program.load(file)
+            except Exception as error:  # torch writes some programs that it cannot read
+                message = f"torch cannot read the exported program back: {first_line(error)}"
+                raise SaveError(Diagnostic("export-failed", message)) from error
             try:
                 comparisons.extend(_compared(loaded, runs, tolerance))
             except SaveError as error:

@@ -29,10 +29,9 @@ class Example:
         return [leaf for leaf in tree_leaves((self.args, self.kwargs)) if isinstance(leaf, torch.Tensor)]
 
     def mapped(self, change: Callable[[torch.Tensor], object]) -> Example:
-        """The same with every tensor changed."""
-        args, kwargs = tree_map(
-            lambda leaf: change(leaf) if isinstance(leaf, torch.Tensor) else leaf, (self.args, self.kwargs)
-        )
+        """The same with every tensor changed; one that is given twice stays one: attention asks `key is query`."""
+        changed = {id(tensor): change(tensor) for tensor in self.tensors}
+        args, kwargs = tree_map(lambda leaf: changed.get(id(leaf), leaf), (self.args, self.kwargs))
         return Example(args, kwargs)
 
     def given_to(self, function: Callable[..., object]) -> object:
