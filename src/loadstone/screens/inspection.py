@@ -234,7 +234,7 @@ def _safety(checkpoint: Checkpoint, width: int) -> list[Line]:
     else:
         text = "Opening ran no code."
     if checkpoint.code:
-        text += f" {quantities.counted(len(checkpoint.code), 'member')} of the archive with program code left alone."
+        text += f" It left {quantities.counted(len(checkpoint.code), 'piece')} of program code in the file alone."
     told = {name: value for name, value in checkpoint.metadata.items() if name not in _TECHNICAL}
     lines = [line("  ", part) for part in wrap(text, width - _INDENT)]
     for name, value in list(told.items())[:_MOST_METADATA]:
