@@ -200,7 +200,8 @@ def _planned(model: nn.Module, opened: _Opened, options: Checked) -> Plan:
         options.backup,
         opened,
     )
-    on_meta = left_on_meta(targets_of(walked, made.actions))
+    is_on_meta = any(place.tensor.is_meta for place in walked.places)
+    on_meta = left_on_meta(targets_of(walked, made.actions)) if is_on_meta else ()
     known = {key for finding in made.diagnostics if finding.severity == "error" for key in finding.keys}
     found = [finding for finding in on_meta if not known.issuperset(finding.keys)]
     return replace(made, diagnostics=worst_first((*made.diagnostics, *found)), applier=partial(apply, loading=loading))
