@@ -7,6 +7,7 @@ bound proved (`dense`).  Past that point nobody checks shapes again.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING, Literal
 
 from loadstone import as_numpy, as_torch
@@ -83,10 +84,7 @@ class TensorInfo:
     @property
     def elements(self) -> int:
         """Number of elements of the logical tensor."""
-        count = 1
-        for size in self.shape:
-            count *= size
-        return count
+        return prod(self.shape)
 
     @property
     def nbytes(self) -> int:

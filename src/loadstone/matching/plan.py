@@ -219,6 +219,6 @@ class Plan:
         return f"<Plan {self.source_name} into {self.target_name}: {settled} settled, {unsettled} undecided>"
 
     def __str__(self) -> str:
-        from loadstone.screens.plan import render_plan  # rich is loaded only where a screen is drawn
+        from loadstone.screens.plan import render_plan  # loaded only where a screen is drawn
 
         return render_plan(self)
