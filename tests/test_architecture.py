@@ -24,7 +24,7 @@ LONGEST = 400  # lines; a file that is longer gives its reason here
 LONGER: dict[str, str] = {"catalog.py": "one literal, a row a code"}
 DRAWERS = {"utils", "util", "helpers", "common", "misc"}
 MAY_IMPORT = {  # package: the only places that may import it, also inside a function
-    "torch": ("as_torch.py", "model/", "cli/target.py"),  # the command line builds a model on meta
+    "torch": ("as_torch.py", "model/", "training/", "cli/target.py"),  # the command line builds a model on meta
     "torchvision": (),
     "safetensors": ("model/",),
     "importlib": ("__init__.py", "formats/", "cli/"),  # names from a literal, or typed by a person

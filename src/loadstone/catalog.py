@@ -148,6 +148,12 @@ _ROWS: tuple[tuple[str, Severity, str, str, str], ...] = (
         "Packed parameters of compiled or quantised modules, extra state and script objects are listed but not read.",
         "Load them with the program that wrote them, in a place you trust.",
     ),
+    (
+        "invalid-manifest", "error", "what the file says about itself cannot be used",
+        "Loadstone writes a manifest into its files: digests, architecture, versions. This one is damaged, or was "
+        "written by a newer Loadstone.",
+        "Run `loadstone verify FILE`. The weights can be read without it.",
+    ),
     # --- safety -------------------------------------------------------------------------------------------------
     (
         "dangerous-global", "error", "the file asks for code to be run",

@@ -15,6 +15,7 @@ from loadstone.formats.contents import Contents, Context
 from loadstone.formats.registry import open_path, open_source
 from loadstone.io.limits import DEFAULT_LIMITS, Limits
 from loadstone.io.sources import ByteSource, FileSource
+from loadstone.manifest import Manifest
 from loadstone.tensors import TensorInfo
 from loadstone.tree import check_expansion, every_tensor, materialised
 from loadstone.values import Value
@@ -47,6 +48,11 @@ class Checkpoint:
     def metadata(self) -> Mapping[str, str]:
         """What the format says about the file: its version, byte order, free text."""
         return self._contents.metadata
+
+    @property
+    def manifest(self) -> Manifest | None:
+        """What the file says about itself: digests, architecture, versions; None where Loadstone did not write it."""
+        return self._contents.manifest
 
     @property
     def code(self) -> tuple[str, ...]:

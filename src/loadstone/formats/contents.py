@@ -13,6 +13,7 @@ from pathlib import Path
 from loadstone.errors import Diagnostic
 from loadstone.io.limits import DEFAULT_LIMITS, Limits
 from loadstone.io.sources import ByteSource, FileSource
+from loadstone.manifest import Manifest
 from loadstone.values import Value
 
 
@@ -27,6 +28,7 @@ class Contents:
         metadata: what the format says about the file: version, byte order, free text.
         weights: place in the tree (a tuple of dict keys) of the weights, where the format itself defines it.
         code: members of the file that are program code, which was not run.
+        manifest: what the file says about itself, where Loadstone wrote it.
     """
 
     format: str
@@ -35,6 +37,7 @@ class Contents:
     metadata: Mapping[str, str] = field(default_factory=dict)
     weights: tuple[str, ...] | None = None
     code: tuple[str, ...] = ()
+    manifest: Manifest | None = None
 
 
 @dataclass(frozen=True, slots=True)
