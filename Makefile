@@ -5,7 +5,7 @@ PYTHON ?= python3
 export PYTHONPATH := $(CURDIR)/src
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: test test-long lint demo bench docs
+.PHONY: test test-long lint demo bench bench-pairs docs
 
 test: lint  ## all checks, as CI runs them
 	@python="$$($(PYTHON) tools/environment.py test)" && "$$python" -m pytest
@@ -24,6 +24,9 @@ demo:  ## the main job on real ImageNet weights and photos
 
 bench:  ## measure against torch and safetensors, write docs/benchmarks.md
 	@python="$$($(PYTHON) tools/environment.py bench)" && "$$python" -m benchmarks
+
+bench-pairs:  ## transfer between independent implementations, beside other tools; writes docs/matching.md
+	@python="$$($(PYTHON) tools/environment.py pairs)" && "$$python" -m benchmarks.pairs
 
 docs:  ## write the pages that are generated from the code
 	@python="$$($(PYTHON) tools/environment.py test)" && "$$python" tools/diagnostics_doc.py

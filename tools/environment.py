@@ -1,6 +1,6 @@
 """Print the Python that a make target runs with, setting it up the first time.
 
-    python tools/environment.py test|demo|bench
+    python tools/environment.py test|demo|bench|pairs
 
 An environment is a venv in the user's cache, named by a hash of what is in it, so that every clone finds the same one.
 The tools of a target are a small venv on top of another Python that has torch: the one at hand if its torch will do,
@@ -43,6 +43,7 @@ TARGETS = {
     "test": Layer(("package.txt", "test.txt"), proof="torch, pytest, hypothesis, mypy, safetensors"),
     "demo": Layer(("package.txt", "demo.txt"), alone=("demo-weights.txt",), proof="torchvision, skimage, rich"),
     "bench": Layer(("package.txt", "bench.txt"), proof="torch, safetensors, matplotlib"),
+    "pairs": Layer(("pairs.txt",), alone=("pairs-alone.txt",), proof="torchvision, timm, transformers, weightbridge"),
 }
 
 
