@@ -149,6 +149,12 @@ _ROWS: tuple[tuple[str, Severity, str, str, str], ...] = (
         "Load them with the program that wrote them, in a place you trust.",
     ),
     (
+        "bad-digest", "error", "bytes are not those that were written",
+        "Loadstone writes a digest of every tensor and of the whole file. What is on the disk now has another one: a "
+        "flipped bit, a hole, a block of another file.",
+        "Take another copy or an older checkpoint: `loadstone list DIR` shows which ones are whole.",
+    ),
+    (
         "invalid-manifest", "error", "what the file says about itself cannot be used",
         "Loadstone writes a manifest into its files: digests, architecture, versions. This one is damaged, or was "
         "written by a newer Loadstone.",
