@@ -155,6 +155,18 @@ _ROWS: tuple[tuple[str, Severity, str, str, str], ...] = (
         "Take another copy or an older checkpoint: `loadstone list DIR` shows which ones are whole.",
     ),
     (
+        "no-digest", "note", "nothing in the file says what its bytes should be",
+        "The file was not written by Loadstone, or its format keeps no checksums: its structure can be checked, the "
+        "values of its tensors cannot.",
+        "Write it again with `loadstone.save`, which keeps a digest of every tensor.",
+    ),
+    (
+        "bad-checksum", "error", "a record of the archive has another checksum",
+        "A torch file is a zip, with a CRC-32 for each record. torch.load does not look at it. The bytes have changed "
+        "since they were written.",
+        "Take another copy or an older checkpoint.",
+    ),
+    (
         "invalid-manifest", "error", "what the file says about itself cannot be used",
         "Loadstone writes a manifest into its files: digests, architecture, versions. This one is damaged, or was "
         "written by a newer Loadstone.",
@@ -405,6 +417,23 @@ _ROWS: tuple[tuple[str, Severity, str, str, str], ...] = (
         "needs-torch", "error", "this needs PyTorch",
         "Loading into a model, saving and reading tensors as torch tensors need torch; inspecting does not.",
         "Run `pip install loadstone[torch]`.",
+    ),
+    (
+        "probe-unstable", "error", "the model's output cannot be remembered",
+        "A probe keeps what the model computes for one input. This model gives another output each time it is run, or "
+        "no tensor at all.",
+        "Save without `probe=`, or make the model's forward deterministic in eval mode.",
+    ),
+    (
+        "no-probe", "error", "the file remembers no output",
+        "Only a file that was saved with `probe=` can be asked whether a model computes the same as before.",
+        "Save it with one: `loadstone.save(model, path, probe=example_input)`.",
+    ),
+    (
+        "probe-differs", "error", "the model computes something else than when it was saved",
+        "The weights are in place, and the outputs for the probe's input differ by more than rounding: a layer, an "
+        "activation or a setting such as eps is another one, or parts of the model did not come from the file.",
+        "Build the model as it was when it was saved; the manifest lists its modules: `loadstone inspect FILE`.",
     ),
     # --- exporting ----------------------------------------------------------------------------------------------
     (
