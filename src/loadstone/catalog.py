@@ -435,6 +435,53 @@ _ROWS: tuple[tuple[str, Severity, str, str, str], ...] = (
         "activation or a setting such as eps is another one, or parts of the model did not come from the file.",
         "Build the model as it was when it was saved; the manifest lists its modules: `loadstone inspect FILE`.",
     ),
+    # --- training -----------------------------------------------------------------------------------------------
+    (
+        "optimizer-invalid", "error", "this is no usable state of an optimizer",
+        "It has no groups and state, contradicts itself, or holds objects that are no plain values. "
+        "Or the optimizer did not take what it was given. The optimizer is as it was.",
+        "Look at what the file holds: `loadstone inspect FILE`.",
+    ),
+    (
+        "optimizer-differs", "error", "the optimizer is not the one that was saved",
+        "An exact resume goes on only where groups, names, shapes and hyperparameters are the same. "
+        "Learning rates may differ: they are taken from the file.",
+        "Make the optimizer as it was, or carry over what fits by name with `strict=\"transfer\"`.",
+    ),
+    (
+        "optimizer-unnamed", "error", "nothing says which state belongs to which parameter",
+        "The state has positions only. The parameters of the file, in its order, and the shapes of the state leave more "
+        "than one way to give them names, or none. A guess would give a layer the momentum of another.",
+        "Give the names of the parameters in the order in which the optimizer had them.",
+    ),
+    (
+        "optimizer-other-kind", "warning", "the file's optimizer was of another kind",
+        "The keys of its state or of its groups are not those of this optimizer: momentum of SGD means nothing to Adam. "
+        "Nothing of it is used, and the optimizer keeps the state that it has.",
+        "Make the same kind of optimizer, or go on with a fresh one.",
+    ),
+    (
+        "optimizer-nothing-kept", "warning", "no parameter of the optimizer finds its state in the file",
+        "No name stands on both sides with the same shape, so that the optimizer starts afresh.",
+        "Compare the names on both sides; renamed layers need `rename=`.",
+    ),
+    (
+        "optimizer-regrouped", "warning", "groups of parameters came together",
+        "Parameters of several saved groups stand in one group now, and those groups had different hyperparameters. "
+        "The optimizer keeps its own values for these.",
+        "Set the hyperparameters of that group to what you want.",
+    ),
+    (
+        "optimizer-hyperparameters", "note", "hyperparameters come from the file",
+        "Where all parameters of a group come from one saved group, its hyperparameters are the saved ones. "
+        "How a step is computed (foreach, fused, capturable) stays as it is.",
+        "To train on with other values, set them after the resume.",
+    ),
+    (
+        "ambiguous-part", "error", "a training checkpoint has two of a kind",
+        "Two places in the file could both be meant, and they differ.",
+        "Name the part that you want.",
+    ),
     # --- exporting ----------------------------------------------------------------------------------------------
     (
         "export-failed", "error", "the model could not be made into a program",
