@@ -404,6 +404,12 @@ _ROWS: tuple[tuple[str, Severity, str, str, str], ...] = (
         "Look at the error of the operating system that is quoted.",
     ),
     (
+        "verification-failed", "error", "what was written does not read back as it was written",
+        "After the save the bytes were read from the device and differ: the disk, its cable or the memory is faulty. "
+        "What was there before is untouched.",
+        "Save to another disk, and check this one.",
+    ),
+    (
         "destination-exists", "error", "the output file is already there",
         "A command will not replace a file unless told to.",
         "Choose another name, or add `--force`.",
