@@ -167,6 +167,12 @@ _ROWS: tuple[tuple[str, Severity, str, str, str], ...] = (
         "Take another copy or an older checkpoint.",
     ),
     (
+        "zero-hole", "warning", "a stretch of zeros inside a tensor looks like a hole",
+        "Whole blocks of the disk are zero in the middle of numbers that are not, and they do not coincide with a row of "
+        "the tensor. A power cut can leave that where a file was not flushed. It is evidence, no proof.",
+        "Compare the file with another copy, or look at these values.",
+    ),
+    (
         "invalid-manifest", "error", "what the file says about itself cannot be used",
         "Loadstone writes a manifest into its files: digests, architecture, versions. This one is damaged, or was "
         "written by a newer Loadstone.",
@@ -402,6 +408,23 @@ _ROWS: tuple[tuple[str, Severity, str, str, str], ...] = (
         "save-failed", "error", "the file could not be written",
         "The operating system reported an error. What was there before is untouched.",
         "Look at the error of the operating system that is quoted.",
+    ),
+    (
+        "invalid-run-facts", "error", "run.json cannot be used",
+        "It holds which checkpoints are pinned and which one the run went on from. It is damaged, or was written by a "
+        "newer Loadstone. Nothing is deleted while it is so: any checkpoint could be pinned.",
+        "Move it away and pin again what is to be kept: `loadstone pin FILE`.",
+    ),
+    (
+        "not-removed", "warning", "a checkpoint that should go is still there",
+        "It was pinned or replaced after it was judged, or the operating system refused.",
+        "Look at the reason that is quoted, and run `loadstone prune` again.",
+    ),
+    (
+        "not-linked", "note", "unchanged tensors were written again instead of being linked",
+        "The file system makes no links there, or what would have been linked is damaged or gone. The checkpoint is "
+        "whole; it takes more room than it could.",
+        "Keep the checkpoints of a run on one disk. Where damage is reported: `loadstone verify` on the older one.",
     ),
     (
         "verification-failed", "error", "what was written does not read back as it was written",
