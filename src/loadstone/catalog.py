@@ -495,9 +495,9 @@ _ROWS: tuple[tuple[str, Severity, str, str, str], ...] = (
         "Compare the names on both sides; renamed layers need `rename=`.",
     ),
     (
-        "optimizer-regrouped", "warning", "groups of parameters came together",
-        "Parameters of several saved groups stand in one group now, and those groups had different hyperparameters. "
-        "The optimizer keeps its own values for these.",
+        "optimizer-regrouped", "warning", "groups of parameters were split or came together",
+        "Several saved groups with different hyperparameters are one group now, or one saved group became several that "
+        "differ. The file has not one value for such a group, and the optimizer keeps its own.",
         "Set the hyperparameters of that group to what you want.",
     ),
     (
