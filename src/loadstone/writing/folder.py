@@ -15,6 +15,7 @@ import errno
 import os
 import re
 import secrets
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +25,8 @@ from loadstone.errors import Diagnostic, LoadstoneError, SaveError
 from loadstone.io.digests import UNKNOWN, Digest, digest
 from loadstone.io.disk import disk
 
-try:
+if sys.platform != "win32":
     import fcntl
-except ImportError:  # Windows: leftovers stay, saves work
-    fcntl = None  # type: ignore[assignment]
 
 SELF_KEY = "file"
 _SELF_START = b'{"file":"'  # the digest of the file itself stands first, where it is found without parsing
@@ -244,8 +243,8 @@ def _locked_partial(target: Path) -> tuple[Path, int | None]:
 
 def _lock(folder: Path, *, is_waiting: bool = False) -> int | None:
     """The descriptor of a folder that is there and that nobody else holds; else None."""
-    if fcntl is None:
-        return None
+    if sys.platform == "win32":
+        return None  # leftovers stay, saves work
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
     except OSError:

@@ -1,4 +1,4 @@
-"""A checkpoint's tree as JSON and back: plain values as they are, tensors as references, and a `$` where JSON has no word.
+"""A checkpoint's tree as JSON and back: plain values as they are, tensors as references, a `$` where JSON has no word.
 
     3, "text", None, True, [..], {"lr": 0.1}        as in JSON
     {"$tuple": [..]}  {"$set": [..]}                other containers
@@ -8,8 +8,7 @@
     {"$weight": key}  {"$tensor": key}              a tensor of the model's shards, or of the others; maybe with
                                                     "requires_grad": true
 
-dtypes and devices become their names, as they do where Loadstone reads a .pth.  No torch: whoever holds tensors says how
-one is referred to.
+No torch: whoever holds tensors says how one is referred to.
 """
 
 from __future__ import annotations
@@ -42,12 +41,12 @@ def encode(value: object, leaf: Callable[[object, str], Json | None], place: str
     kind = type(value)
     if value is None or kind in (bool, str):
         return value
-    if kind is int:
-        return value if value.bit_length() <= _PLAIN_BITS else {"$int": hex(value)}  # type: ignore[attr-defined]
-    if kind is float:
-        return value if math.isfinite(value) else {"$float": repr(value)}  # type: ignore[arg-type]
-    if kind is complex:
-        return {"$complex": [encode(part, leaf) for part in (value.real, value.imag)]}  # type: ignore[attr-defined]
+    if kind is int and isinstance(value, int):
+        return value if value.bit_length() <= _PLAIN_BITS else {"$int": hex(value)}
+    if kind is float and isinstance(value, float):
+        return value if math.isfinite(value) else {"$float": repr(value)}
+    if kind is complex and isinstance(value, complex):
+        return {"$complex": [encode(part, leaf) for part in (value.real, value.imag)]}
     if isinstance(value, (bytes, bytearray)):
         return {"$bytes": base64.b64encode(value).decode()}
     if depth == DEPTH:
@@ -65,8 +64,10 @@ def encode(value: object, leaf: Callable[[object, str], Json | None], place: str
 def decode(
     value: Json, tensor: Callable[[str, Mapping[str, Json]], Any], annotated: Callable[..., Any], name: str
 ) -> Any:
-    """The value again.  `tensor` is called with "$weight" or "$tensor" and the reference; `annotated` makes a dict that has
-    attributes.  Raises FormatError (header-invalid), which calls the file `name`.
+    """The value again.
+
+    `tensor` is called with "$weight" or "$tensor" and the reference; `annotated` makes a dict that has attributes.
+    Raises FormatError (header-invalid), which calls the file `name`.
     """
 
     def back(value: Json) -> Any:
