@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 
 from loadstone.errors import Diagnostic, MatchError
 from loadstone.training.optimizer_groups import same, same_bits
+from loadstone.training.optimizer_saved import copied
 
 
 def put_state(
@@ -33,7 +34,7 @@ def put_state(
         optimizer: the live one.
         states: of every parameter, group after group; empty for none.
         options: the hyperparameters of every group.
-        names: of the parameters, for messages.
+        names: of the parameters, for messages and for an optimizer that was made with names.
         keep_dtype: for every parameter, whether its state keeps the dtypes that it has in `states`.
         rest: other parts of the optimizer's state dict.
         others: state that belongs to no parameter.
@@ -46,10 +47,12 @@ def put_state(
     for live, own in zip(optimizer.param_groups, options, strict=True):
         group = {**own, "params": list(range(first, first + len(live["params"])))}
         if "param_names" in live:
-            group["param_names"] = live["param_names"]
+            group["param_names"] = list(names[first : first + len(live["params"])])
         groups.append(group)
         first += len(live["params"])
     state = {**others, **{number: dict(each) for number, each in enumerate(states) if each}}
+    if has_own_loading(optimizer):
+        state = copied(state)  # so that what it does to them shows when they are compared
     before = _Before(optimizer)
     try:
         optimizer.load_state_dict({**rest, "state": state, "param_groups": groups})
@@ -60,6 +63,11 @@ def put_state(
     except BaseException:
         before.put_back()
         raise
+
+
+def has_own_loading(optimizer: Optimizer) -> bool:
+    """Its class has a load_state_dict of its own, of which nothing is known."""
+    return type(optimizer).load_state_dict is not Optimizer.load_state_dict
 
 
 class _Before:
@@ -75,9 +83,8 @@ class _Before:
         self._state = dict(optimizer.state)
         self._entries = [(entry, dict(entry)) for entry in optimizer.state.values() if isinstance(entry, dict)]
         self._groups = [(group, dict(group), list(group["params"])) for group in optimizer.param_groups]
-        is_own = type(optimizer).load_state_dict is not Optimizer.load_state_dict
         tensors = [value for _, entry in self._entries for value in entry.values() if isinstance(value, torch.Tensor)]
-        self._values = [(tensor, tensor.clone()) for tensor in tensors] if is_own else []
+        self._values = [(tensor, tensor.clone()) for tensor in tensors] if has_own_loading(optimizer) else []
 
     def put_back(self) -> None:
         vars(self._optimizer).clear()
