@@ -15,7 +15,7 @@ import torch
 
 from loadstone.errors import Diagnostic, MatchError
 from loadstone.tensors import TensorInfo
-from loadstone.values import Opaque
+from loadstone.values import Opaque, Value
 
 _PLACES = ("params", "param_names")
 
@@ -59,12 +59,21 @@ class SavedOptimizer:
         return tuple(counts)
 
 
-def read_saved(saved: Mapping[str, Any]) -> SavedOptimizer:
+def is_optimizer_state(value: Any) -> bool:
+    """A dict of the form that `Optimizer.state_dict()` gives, whatever is in it."""
+    return isinstance(value, dict) and isinstance(value.get("param_groups"), (list, tuple)) and "state" in value
+
+
+def read_saved(saved: Value) -> SavedOptimizer:
     """The parts of a saved optimizer, checked.
 
     Raises MatchError (optimizer-invalid) for what is no state of an optimizer, or contradicts itself.
     """
-    groups, state = saved.get("param_groups"), saved.get("state")
+    if isinstance(saved, Opaque):
+        raise _invalid(
+            f"a whole {saved.class_name} was saved instead of its state_dict(), and is not built from a file"
+        )
+    groups, state = (saved.get("param_groups"), saved.get("state")) if isinstance(saved, Mapping) else (None, None)
     if not isinstance(groups, (list, tuple)) or not isinstance(state, Mapping):
         raise _invalid("no state of an optimizer: it needs a list `param_groups` and a dict `state`")
     if not all(isinstance(group, Mapping) and isinstance(group.get("params"), (list, tuple)) for group in groups):
