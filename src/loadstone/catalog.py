@@ -421,6 +421,11 @@ _ROWS: tuple[tuple[str, Severity, str, str, str], ...] = (
         "Look at the reason that is quoted, and run `loadstone prune` again.",
     ),
     (
+        "not-a-repository", "error", "there is no git repository here",
+        "`loadstone git setup` writes to the configuration of the repository that the current directory is in.",
+        "Change into the repository, or use `loadstone git setup --global`.",
+    ),
+    (
         "not-linked", "note", "unchanged tensors were written again instead of being linked",
         "The file system makes no links there, or what would have been linked is damaged or gone. The checkpoint is "
         "whole; it takes more room than it could.",

@@ -6,12 +6,12 @@ strides.  Contiguous tensors are read in pieces through one small buffer; others
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from loadstone import as_numpy
 from loadstone.dtypes import DTYPES
 from loadstone.errors import Diagnostic
-from loadstone.io.digests import Digest, digest
+from loadstone.io.digests import Digest
 from loadstone.manifest import Fingerprint
 from loadstone.storage import Storage
 from loadstone.tensors import TensorInfo
@@ -26,6 +26,20 @@ def digest_of(info: TensorInfo) -> str | None:
 
     Raises IntegrityError where bytes are missing.
     """
+    pieces = pieces_of(info)
+    if pieces is None:
+        return None
+    running = Digest()
+    for piece in pieces:
+        running.update(piece)
+    return str(running)
+
+
+def pieces_of(info: TensorInfo) -> Iterator[memoryview] | None:
+    """The tensor's values in row-major order, in pieces that are good until the next is asked for; of whole elements.
+
+    None for a tensor that has no dense bytes.  Raises IntegrityError where bytes are missing.
+    """
     dtype = DTYPES[info.dtype]
     storage = info.storage
     if info.layout != "strided" or storage is None or info.quantization is not None or info.is_conj or info.is_neg:
@@ -35,14 +49,7 @@ def digest_of(info: TensorInfo) -> str | None:
         return _in_pieces(storage, first, nbytes, dtype.swap)
     if dtype.bits not in _UNSIGNED and dtype.bits not in _WIDE:
         return None
-    memory, buffer = as_numpy.allocate(info.byte_range()[1])
-    info.read_into(buffer)
-    units = _WIDE.get(dtype.bits, 1)
-    shape, stride = info.shape, tuple(step * units for step in info.stride)
-    if units > 1:
-        shape, stride = (*shape, units), (*stride, 1)
-    values = as_numpy.strided(memory, _UNSIGNED[dtype.bits // units], shape, stride)
-    return digest(values.tobytes())
+    return _gathered(info, dtype.bits)
 
 
 def differing(
@@ -78,11 +85,22 @@ def bad_digest(info: TensorInfo, expected: str, actual: str, name: str) -> Diagn
     )
 
 
-def _in_pieces(storage: Storage, first: int, nbytes: int, swap: int) -> str:
-    running = Digest()
-    buffer = memoryview(bytearray(min(nbytes, _PIECE_NBYTES)))
-    for start in range(0, nbytes, _PIECE_NBYTES):
-        part = buffer[: min(_PIECE_NBYTES, nbytes - start)]
+def _in_pieces(storage: Storage, first: int, nbytes: int, swap: int) -> Iterator[memoryview]:
+    is_deflated = any(extent.is_deflated for extent in storage.extents)
+    step = nbytes if is_deflated else _PIECE_NBYTES  # a deflated record can only be read from its start
+    buffer = memoryview(bytearray(min(nbytes, step)))
+    for start in range(0, nbytes, max(step, 1)):
+        part = buffer[: min(step, nbytes - start)]
         storage.read_into(first + start, part, swap=swap)
-        running.update(part)
-    return str(running)
+        yield part
+
+
+def _gathered(info: TensorInfo, bits: int) -> Iterator[memoryview]:
+    """Values that do not lie in order, moved as unsigned numbers of their size."""
+    memory, buffer = as_numpy.allocate(info.byte_range()[1])
+    info.read_into(buffer)
+    units = _WIDE.get(bits, 1)
+    shape, stride = info.shape, tuple(step * units for step in info.stride)
+    if units > 1:
+        shape, stride = (*shape, units), (*stride, 1)
+    yield memoryview(as_numpy.strided(memory, _UNSIGNED[bits // units], shape, stride).tobytes())
