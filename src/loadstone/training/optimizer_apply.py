@@ -57,7 +57,7 @@ def put_state(
     try:
         optimizer.load_state_dict({**rest, "state": state, "param_groups": groups})
         for parameter, wanted, is_kept in zip(parameters, states, keep_dtype, strict=True):
-            if is_kept:
+            if is_kept and wanted:
                 _undo_casts(optimizer.state[parameter], wanted, parameter)
         _verify(optimizer, parameters, states, options, names)
     except BaseException:
