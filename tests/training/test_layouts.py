@@ -112,22 +112,15 @@ def test_every_part_is_found_where_it_stands(layout, tmp_path):
     assert parts.diagnostics == ()
 
 
-@pytest.mark.parametrize("layout", ["tutorial", "torchvision", "lightning", "nanogpt", "resemblyzer", "chgnet"])
+@pytest.mark.parametrize("layout", sorted(LAYOUTS.keys() - {"ultralytics"}))
 def test_the_optimizer_of_every_layout_can_be_carried_over(layout, tmp_path):
     has = trained()
     path = tmp_path / "a.pth"
     torch.save(LAYOUTS[layout](has), path)
+    model = Net()
+    optimizer = torch.optim.AdamW(model.parameters())
     with loadstone.open(path) as checkpoint:
-        parts = find_parts(checkpoint.tree, checkpoint.sets)
-        weights = dict(checkpoint.weights)
-        prefix = "model." if layout == "lightning" else ""
-        model = Net()
-        optimizer = torch.optim.AdamW(model.parameters())
-        plan_optimizer(
-            optimizer, parts.one("optimizer").value, model=model, file_names=list(weights),
-            file_shapes={key: info.shape for key, info in weights.items()},
-            renames={key: key.removeprefix(prefix) for key in weights},
-        ).apply()  # fmt: skip
+        plan_optimizer(optimizer, checkpoint, model=model).apply()
     wanted = has["optimizer"].state[has["model"].fc.weight]["exp_avg"]
     assert optimizer.state[model.fc.weight]["exp_avg"].equal(wanted)
 
@@ -146,6 +139,24 @@ def test_two_optimizers_are_two_parts_and_no_riddle(tmp_path):
     parts = parts_of({"netG": has["net"], "optG": has["optim"], "optD": has["optim"], "epoch": 1}, tmp_path / "a.pth")
     assert [part.name for part in parts.all("optimizer")] == ["optG", "optD"]
     assert parts.diagnostics == ()
+
+
+def test_of_two_optimizers_one_has_to_be_named(tmp_path):
+    has = trained()
+    torch.save({"netG": has["net"], "optG": has["optim"], "optD": has["optim"]}, tmp_path / "a.pth")
+    model = Net()
+    optimizer = torch.optim.AdamW(model.parameters())
+    with loadstone.open(tmp_path / "a.pth") as checkpoint:
+        with pytest.raises(loadstone.MatchError, match='part="optD"'):
+            plan_optimizer(optimizer, checkpoint, model=model)
+        assert plan_optimizer(optimizer, checkpoint, model=model, part="optD").ok
+
+
+def test_weights_without_an_optimizer_are_no_training_checkpoint(tmp_path):
+    model = Net()
+    torch.save(model.state_dict(), tmp_path / "a.pth")
+    with loadstone.open(tmp_path / "a.pth") as checkpoint, pytest.raises(loadstone.MatchError, match="no state of an"):
+        plan_optimizer(torch.optim.SGD(model.parameters()), checkpoint, model=model)
 
 
 def test_what_it_holds_counts_more_than_what_it_is_called(tmp_path):

@@ -5,9 +5,10 @@ or frozen it gives one layer the momentum of another, without a word.  `plan_opt
 for each what becomes of its state, and which hyperparameters each group gets; `OptimizerPlan.apply` then gives torch a
 state in which position and name agree.
 
-    plan = plan_optimizer(optimizer, checkpoint.tree["optimizer_state_dict"], model=model, strict="transfer")
-    print(plan.report())
-    plan.apply()
+    with loadstone.open("epoch12.pth") as checkpoint:
+        plan = plan_optimizer(optimizer, checkpoint, model=model, strict="transfer")
+        print(plan.report())
+        plan.apply()
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from loadstone.checkpoint import Checkpoint
 from loadstone.errors import Diagnostic, Fix, MatchError, worst_first
 from loadstone.screens.optimizer import render_optimizer
 from loadstone.training.optimizer_apply import put_state
+from loadstone.training.optimizer_files import facts_of
 from loadstone.training.optimizer_groups import GroupPlan
 from loadstone.training.optimizer_kinds import foreign_state, is_torchs, misfits
 from loadstone.training.optimizer_matching import FileSide, Matching, OptimizerLine, match
@@ -117,10 +120,11 @@ class OptimizerPlan:
 
 def plan_optimizer(
     optimizer: Optimizer,
-    saved: Mapping[str, Any],
+    saved: Mapping[str, Any] | Checkpoint,
     *,
     model: nn.Module,
     strict: Strict = "exact",
+    part: str | None = None,
     file_names: Sequence[str] | None = None,
     file_shapes: Mapping[str, tuple[int, ...]] | None = None,
     file_dtypes: Mapping[str, str] | None = None,
@@ -132,17 +136,28 @@ def plan_optimizer(
 
     Args:
         optimizer: the live one.
-        saved: a saved optimizer: its state dict, or that part of a Checkpoint's tree.
+        saved: an open Checkpoint, or a saved optimizer: its state dict, or that part of a Checkpoint's tree.
         model: whose parameters it optimizes.
         strict: "exact" refuses every difference, with a list; "transfer" carries over by name what fits.
+        part: which optimizer of a Checkpoint, where it has several: its name or place.
         file_names: the keys of the model's state dict in the file, in its order; needed where `saved` has no names.
         file_shapes, file_dtypes: of these, as far as they are known.
         is_defined_order: that order is the one in which the model defined them; False for safetensors, which sorts.
         renames: the model's name for a name of the file, where they differ.
         saved_names: the names in every saved group, from somebody who knows them.
 
-    Raises MatchError (optimizer-invalid) where `saved` is no optimizer's state.
+    The arguments from `file_names` to `renames` are what a Checkpoint says by itself; given as well, they win.
+
+    Raises MatchError (optimizer-invalid) where `saved` is or has no optimizer's state, (ambiguous-part) where it has
+    several.
     """
+    if isinstance(saved, Checkpoint):
+        facts = facts_of(saved, model, part=part)
+        saved, is_defined_order = facts.saved, is_defined_order and facts.is_defined_order
+        file_names = facts.file_names if file_names is None else file_names
+        file_shapes = facts.file_shapes if file_shapes is None else file_shapes
+        file_dtypes = facts.file_dtypes if file_dtypes is None else file_dtypes
+        renames = facts.renames if renames is None else renames
     read = read_saved(saved)
     names = model_names(model)
     own_names = names_of(optimizer, model)
@@ -277,6 +292,6 @@ def _unnamed(
         evidence.append(("in its order", f"{agree} of {len(parameters)} shapes agree"))
         if agree == len(parameters):
             fix = "if nothing was moved, frozen or regrouped since, its names are those of this optimizer"
-            fixes = (Fix(fix, "saved_names=names_of(optimizer, model)", "unsafe"),)
+            fixes = (Fix(fix, "saved_names=loadstone.names_of(optimizer, model)", "unsafe"),)
     message = f"the saved parameters cannot be given names: {found.how}"
     return Diagnostic("optimizer-unnamed", message, tuple(evidence), fixes)
