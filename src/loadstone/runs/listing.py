@@ -18,7 +18,7 @@ from loadstone.checks.verify import verify
 from loadstone.errors import Diagnostic, IntegrityError, LoadstoneError
 from loadstone.io.sources import missing_file
 from loadstone.manifest import RECORD, Manifest
-from loadstone.runs.facts import Facts, read_facts
+from loadstone.runs.facts import FILE, Facts, read_facts
 from loadstone.runs.names import parse
 from loadstone.runs.seen import Stamp, Verified, stamp_of
 
@@ -85,6 +85,13 @@ def checkpoints(
     return sorted(entries, key=lambda entry: (bool(entry.name), *entry.order, entry.path.name))
 
 
+def is_run(folder: Path) -> bool:
+    """Whether it is a directory with checkpoints of runs in it, rather than a checkpoint in several files."""
+    if not folder.is_dir() or (folder / RECORD).exists():
+        return False
+    return (folder / FILE).exists() or any(parse(path.name) is not None for path in _candidates(folder))
+
+
 def verified_now(entries: Iterable[Entry], verified: Verified, *, check: Verify | None = None) -> list[Entry]:
     """The same entries, those that were not verified read and compared with their digests."""
     return [
@@ -112,11 +119,10 @@ def _candidates(folder: Path) -> list[Path]:
 
 
 def _is_candidate(folder: Path, name: str) -> bool:
-    if name.startswith(TRASH):
-        return False
-    if _UNFINISHED.fullmatch(name):
-        return parse(_UNFINISHED.sub(r"\g<name>", name)) is not None or name.removesuffix(".partial").count(".pt") > 0
-    if name.startswith("."):
+    unfinished = _UNFINISHED.fullmatch(name)
+    if unfinished:
+        return unfinished["name"].endswith(_SUFFIXES) or parse(unfinished["name"]) is not None
+    if name.startswith("."):  # `.trash-…` and the lock among them
         return False
     path = folder / name
     if path.is_dir():
