@@ -432,6 +432,12 @@ _ROWS: tuple[tuple[str, Severity, str, str, str], ...] = (
         "Keep the checkpoints of a run on one disk. Where damage is reported: `loadstone verify` on the older one.",
     ),
     (
+        "oversized-storage", "note", "only a part of a tensor's memory was written",
+        "The tensors that were saved are views of memory that is mostly not theirs. `torch.save` would write all of it; "
+        "Loadstone writes what they show. Views that share memory still share it.",
+        "Nothing needs doing.",
+    ),
+    (
         "verification-failed", "error", "what was written does not read back as it was written",
         "After the save the bytes were read from the device and differ: the disk, its cable or the memory is faulty. "
         "What was there before is untouched.",
@@ -515,6 +521,25 @@ _ROWS: tuple[tuple[str, Severity, str, str, str], ...] = (
         "ambiguous-part", "error", "a training checkpoint has two of a kind",
         "Two places in the file could both be meant, and they differ.",
         "Name the part that you want.",
+    ),
+    (
+        "resume-not-exact", "error", "a run that was killed and resumed did something else",
+        "`loadstone resume-test` ran a script in one go and killed, and compared every batch, the learning rates, the "
+        "weights and the optimizer's state: something the script depends on is not saved with the run.",
+        "The step is named where it first shows, and what was still the same there. Give the run the part that is "
+        "missing, or let it draw the batches.",
+    ),
+    (
+        "not-repeatable", "error", "a script does something else each time it is run",
+        "It draws from random numbers that it does not seed, or its operations are not deterministic, so that no "
+        "resume could be compared with it.",
+        "Seed every generator at the top of the script; on a GPU, `torch.use_deterministic_algorithms(True)`.",
+    ),
+    (
+        "no-run", "error", "a script trains outside a run",
+        "`loadstone resume-test` compares what a `loadstone.Run` with a model hands out batch by batch, and there was "
+        "none.",
+        "Make a Run, and take the batches from `run.batches(loader)`.",
     ),
     # --- exporting ----------------------------------------------------------------------------------------------
     (
