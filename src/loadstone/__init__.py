@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from loadstone.model.surgery.layers import append, insert, remove, replace
     from loadstone.model.surgery.result import Change, Edit
     from loadstone.model.trainable import trainable
+    from loadstone.training.optimizers import OptimizerPlan, named_state, names_of, plan_optimizer
 
 __version__ = "0.1.0"
 
@@ -55,14 +56,18 @@ _NEEDS_TORCH = {
     "Change": "loadstone.model.surgery.result",
     "Edit": "loadstone.model.surgery.result",
     "Exported": "loadstone.model.export",
+    "OptimizerPlan": "loadstone.training.optimizers",
     "append": "loadstone.model.surgery.layers",
     "build": "loadstone.model.build",
     "export": "loadstone.model.export",
     "freeze": "loadstone.model.freezing",
     "insert": "loadstone.model.surgery.layers",
     "load": "loadstone.model.load",
+    "named_state": "loadstone.training.optimizers",
+    "names_of": "loadstone.training.optimizers",
     "parameter_groups": "loadstone.model.groups",
     "plan": "loadstone.model.load",
+    "plan_optimizer": "loadstone.training.optimizers",
     "remove": "loadstone.model.surgery.layers",
     "replace": "loadstone.model.surgery.layers",
     "replace_head": "loadstone.model.surgery.head",
@@ -100,6 +105,7 @@ __all__ = [
     "MatchError",
     "MissingFileError",
     "Opaque",
+    "OptimizerPlan",
     "Plan",
     "RecipeError",
     "SaveError",
@@ -115,9 +121,12 @@ __all__ = [
     "insert",
     "interpolate",
     "load",
+    "named_state",
+    "names_of",
     "open",
     "parameter_groups",
     "plan",
+    "plan_optimizer",
     "remove",
     "replace",
     "replace_head",

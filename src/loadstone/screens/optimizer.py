@@ -20,13 +20,15 @@ _SIGNS: dict[str, tuple[str, Style]] = {
     "new": ("+", "note"),
     "dropped": ("∅", "dim"),
 }
-_MOST_NAMES = 3  # folded names in one row
+_MOST_ROWS = 4  # of folded names that have one reason
 
 
 def render_optimizer(plan: OptimizerPlan, *, width: int = 100, color: bool = False) -> str:
     """Counts of what is kept, reshaped, new and dropped, each with its names and its reason."""
     counts = "   ".join(f"{len(plan.named(status)):,} {status}" for status in _SIGNS if plan.named(status))
-    lines: list[Line] = [line((visible(plan.kind), "strong"), f"   {plan.strict}   {counts}"), EMPTY]
+    lines: list[Line] = [line((visible(plan.kind), "strong"), f"   {plan.strict}   {counts}")]
+    lines += [line("  ", (f"parameters {plan.names_from}", "dim"))] if plan.names_from else []
+    lines.append(EMPTY)
     rows: list[list[Span]] = []
     for status, sign in _SIGNS.items():
         alike: dict[tuple[str, str], list[str]] = {}
@@ -35,10 +37,11 @@ def render_optimizer(plan: OptimizerPlan, *, width: int = 100, color: bool = Fal
                 alike.setdefault((_moved(each.group_from, each.group_to), each.why), []).append(each.name)
         for (groups, why), names in alike.items():
             folded = fold(names)
-            more = f", … {len(folded) - _MOST_NAMES} more" if len(folded) > _MOST_NAMES else ""
-            shown = ", ".join(folded[:_MOST_NAMES]) + more
-            count = quantities.elements(len(names))
-            rows.append([sign, (status, ""), (count, ""), (shown, "key"), (groups, ""), (why, "dim")])
+            count, reason = quantities.elements(len(names)), why.removeprefix(plan.names_from).removeprefix("; ")
+            if len(folded) > _MOST_ROWS:
+                folded = [*folded[: _MOST_ROWS - 1], f"… {len(folded) - _MOST_ROWS + 1} more"]
+            rows.append([sign, (status, ""), (count, ""), (folded[0], "key"), (groups, ""), (reason, "dim")])
+            rows += [[("", ""), ("", ""), ("", ""), (name, "key"), ("", ""), ("", "")] for name in folded[1:]]
     lines += [indented(2, row) for row in tabulate(rows, width=width - 2, right=(2,), yielding=3, cut=cut_key)]
     for diagnostic in plan.diagnostics:
         lines += [EMPTY, *diagnostic_lines(diagnostic, width)]

@@ -171,6 +171,6 @@ def _dropped(
         if place[target] != position:
             why = f"`{file.names[place[target]]}` stands for the same parameter"
         else:
-            why = "in the model, not in this optimizer" if target in model.parameters else "not in the model"
+            why = "not in this optimizer" if target in model.parameters else "not in the model"
         lines.append(OptimizerLine("dropped", source, source, file.saved.entries[position].group, None, why))
     return lines

@@ -11,6 +11,8 @@ from loadstone.keys import fold
 from loadstone.training.optimizer_groups import differences, spelled
 from loadstone.training.optimizer_matching import FileSide, Matching
 
+_MOST_NAMES = 2  # folded names in one row of evidence
+
 
 def exact_differences(
     optimizer: Optimizer, own_names: Sequence[Sequence[str]], file: FileSide, matching: Matching
@@ -25,7 +27,7 @@ def exact_differences(
         for line in matching.lines:
             if line.status == status:
                 by_reason.setdefault(line.why, []).append(line.name)
-        rows += [(status, f"{', '.join(fold(names))}   {why}") for why, names in by_reason.items()]
+        rows += [(status, f"{_some(names)}   {why}") for why, names in by_reason.items()]
     cast = {
         line.why.partition("; ")[2]: line.name for line in matching.lines if line.status == "kept" and "→" in line.why
     }
@@ -46,6 +48,12 @@ def exact_differences(
     count = len(rows)
     said = "one thing" if count == 1 else f"{count} things"
     return [Diagnostic("optimizer-differs", f"{said} about the optimizer differ from the file", tuple(rows), keys=keys)]
+
+
+def _some(names: Sequence[str]) -> str:
+    folded = fold(names)
+    more = len(folded) - _MOST_NAMES
+    return ", ".join(folded if more <= 0 else [*folded[:_MOST_NAMES], f"… {more} more"])
 
 
 def _order(own_names: Sequence[Sequence[str]], file: FileSide) -> list[tuple[str, str]]:

@@ -46,6 +46,7 @@ class OptimizerPlan:
     Attributes:
         kind: the class of the optimizer.
         strict: "exact" or "transfer".
+        names_from: what gives the saved parameters their names, "by name"; "" where nothing does.
         lines: one for every parameter on either side.
         groups: the hyperparameters of every group.
         diagnostics: what is to be said, worst first.
@@ -53,6 +54,7 @@ class OptimizerPlan:
 
     kind: str
     strict: Strict
+    names_from: str
     lines: tuple[OptimizerLine, ...]
     groups: tuple[GroupPlan, ...]
     diagnostics: tuple[Diagnostic, ...]
@@ -178,6 +180,7 @@ def plan_optimizer(
         return OptimizerPlan(
             type(optimizer).__name__,
             strict,
+            found.how if found.names is not None else "",
             matching.lines if matching else lines,
             matching.groups if matching else groups,
             worst_first(diagnostics),
