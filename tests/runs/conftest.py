@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,6 +20,24 @@ def write(folder: Path, epoch: int, *, step: int | None = None, batch: int = 0, 
     state = {"fc.weight": torch.full((64, 50), float(epoch)), "fc.bias": torch.full((64,), float(epoch))}
     write_folder({"epoch": epoch, "model_state_dict": state}, path, training=training)
     return path
+
+
+def flip(path: Path, at: int) -> None:
+    """Turn one bit of a file, as a device does: whatever its permissions, and for every name that it has."""
+    mode = path.stat().st_mode
+    path.chmod(0o644)
+    with path.open("r+b") as file:
+        file.seek(at)
+        bits = file.read(1)[0]
+        file.seek(at)
+        file.write(bytes([bits ^ 4]))
+    path.chmod(mode)
+
+
+@pytest.fixture(scope="session")
+def made() -> SimpleNamespace:
+    """The makers above, for tests to call."""
+    return SimpleNamespace(write=write, flip=flip)
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from pathlib import Path
 from loadstone.errors import Diagnostic, Fix, IntegrityError, SaveError
 from loadstone.io.disk import disk
 from loadstone.io.replace import replacing
+from loadstone.io.sources import missing_file
 
 try:
     import fcntl
@@ -73,12 +74,12 @@ def read_facts(folder: Path) -> Facts:
 def pin(checkpoint: str | os.PathLike[str]) -> Facts:
     """Keep this checkpoint whatever retention says; the facts as they are now.
 
-    Raises IntegrityError (file-not-found, invalid-run-facts), SaveError.
+    Raises MissingFileError, IntegrityError (invalid-run-facts), SaveError.
     """
     path = Path(os.path.abspath(checkpoint))
+    if not path.exists():
+        raise missing_file(Path(checkpoint))
     with locked(path.parent):
-        if not path.exists():
-            raise IntegrityError(Diagnostic("file-not-found", f"there is no checkpoint `{checkpoint}`"))
         facts = _usable(path.parent)
         return _write(path.parent, replace(facts, pinned=tuple(dict.fromkeys((*facts.pinned, path.name)))))
 

@@ -117,10 +117,9 @@ def _decided(entry: Entry, entries: Sequence[Entry], reasons: list[str], protect
     if reasons:
         return Decision(entry, True, tuple(reasons))
     if entry.state == "damaged":
-        newer = [other for other in entries if _is_whole_and_newer(other, entry)]
-        if not newer:
-            return Decision(entry, True, ("damaged, and no newer one is whole: parts of it may be all there is",))
-        return Decision(entry, False, (f"damaged, and `{newer[-1].path.name}` is whole and newer",))
+        if any(_is_whole_and_newer(other, entry) for other in entries):
+            return Decision(entry, False, ("damaged, and a newer one is whole",))
+        return Decision(entry, True, ("damaged, but no newer one is whole",))  # parts of it may be all there is
     return Decision(entry, False, ("no rule keeps it",))
 
 

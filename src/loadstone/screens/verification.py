@@ -24,20 +24,23 @@ _HOW = {
 
 
 def render_verification(
-    report: VerifyReport, *, width: int = 100, color: bool = False, diagnostics: Sequence[Diagnostic] | None = None
-) -> str:
-    """The verdict on one checkpoint, at most `width` cells wide as far as its words allow."""
+    report: VerifyReport, *, width: int = 100, color: bool = False, diagnostics: Sequence[Diagnostic] | None = None,
+    is_one_of_many: bool = False,
+) -> str:  # fmt: skip
+    """The verdict on one checkpoint, at most `width` cells wide as far as its words allow.
+
+    One of many takes a line as long as nothing is to be said about it.
+    """
+    said = report.diagnostics if diagnostics is None else diagnostics
     lines: list[Line] = [_verdict(report)]
-    lines.append(indented(2, line((_how(report), ""))))
-    if len(report.files) > 1:
-        rows = [_row(file) for file in report.files]
-        lines += [
-            EMPTY,
-            *(indented(2, row) for row in tabulate(rows, width=width - 2, right=(2,), yielding=1, cut=cut_middle)),
-        ]
-    for found in report.diagnostics if diagnostics is None else diagnostics:
+    if not is_one_of_many or said:
+        lines.append(indented(2, line(_how(report))))
+    if len(report.files) > 1 and (not is_one_of_many or not report.ok):
+        rows = tabulate([_row(file) for file in report.files], width=width - 2, right=(2,), yielding=1, cut=cut_middle)
+        lines += [EMPTY, *(indented(2, row) for row in rows)]
+    for found in said:
         lines += [EMPTY, *diagnostic_lines(found, width)]
-    return draw(lines, color=color)
+    return draw([*lines, EMPTY] if is_one_of_many and said else lines, color=color)
 
 
 def _verdict(report: VerifyReport) -> Line:
