@@ -433,8 +433,8 @@ _ROWS: tuple[tuple[str, Severity, str, str, str], ...] = (
     ),
     (
         "oversized-storage", "note", "only a part of a tensor's memory was written",
-        "The tensors that were saved are views of memory that is mostly not theirs. `torch.save` would write all of it; "
-        "Loadstone writes what they show. Views that share memory still share it.",
+        "The tensors that were saved are views of memory that is mostly not theirs. `torch.save` would write all of it, "
+        "here what they show was written. Views that share memory still share it.",
         "Nothing needs doing.",
     ),
     (
