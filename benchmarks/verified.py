@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -23,7 +24,7 @@ def load_verified(folder: Path) -> tuple[list[Figure], list[Bars]]:
         path = folder / f"verified{suffix}"
         loadstone.save(files.model().state_dict(), path)
         model = files.model()
-        contenders = {
+        contenders: dict[str, Callable[[], object]] = {
             "bare read": bare_read(model, path),
             "loadstone, verified": partial(loadstone.load, model, path, verify=True),
             "loadstone, not verified": partial(loadstone.load, model, path, verify=False),
@@ -34,15 +35,8 @@ def load_verified(folder: Path) -> tuple[list[Figure], list[Bars]]:
         ratio = timings["loadstone, verified"].ratio_to(floor)
         others = {name: f"{timing.ratio_to(floor):.2f} ×" for name, timing in timings.items()}
         del others["loadstone, verified"]
-        figures.append(
-            Figure(
-                f"verified load, {suffix}, cold",
-                f"≤ {BUDGET} × the bare read",
-                f"{ratio:.2f} ×",
-                ratio <= BUDGET,
-                others,
-            )
-        )
+        what = f"verified load, {suffix}, cold"
+        figures.append(Figure(what, f"≤ {BUDGET} × the bare read", f"{ratio:.2f} ×", ratio <= BUDGET, others))
         seconds = {"bare read": floor.median} | {name: timing.median for name, timing in timings.items()}
         bars.append(Bars(f"from the device, {suffix}", "cold", seconds))
     return figures, bars
