@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+import loadstone
 from loadstone.training.optimizer_positions import by_position
 from loadstone.training.optimizer_saved import read_saved
 from loadstone.training.optimizers import names_of, plan_optimizer
@@ -104,6 +105,17 @@ def test_a_sorted_file_says_nothing_about_positions():
     assert not plan.ok
     assert plan.diagnostics[0].fixes[0].safety == "unsafe"
     assert "8 of 8 shapes agree" in str(plan.diagnostics[0])
+
+
+def test_a_state_in_a_file_of_its_own_has_nothing_to_take_names_from(tmp_path):
+    old = Net()
+    torch.save(trained(old, [old.parameters()]).state_dict(), tmp_path / "optimizer.pt")
+    second = torch.optim.SGD(old.parameters(), lr=0.1, momentum=0.9)
+    with loadstone.open(tmp_path / "optimizer.pt") as checkpoint:
+        plan = plan_optimizer(second, checkpoint, model=old)
+        assert "no names of parameters beside it" in plan.diagnostics[0].message
+        plan = plan_optimizer(second, checkpoint, model=old, saved_names=names_of(second, old))
+        assert plan.ok
 
 
 def test_states_keyed_by_id_are_read_as_torch_before_1_5_wrote_them():

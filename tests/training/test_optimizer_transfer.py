@@ -421,6 +421,7 @@ def test_a_plan_is_refused_once_the_optimizer_has_other_parameters():
     "saved",
     [
         {},
+        "a.pth",
         {"state": {}, "param_groups": {}},
         {"state": {}, "param_groups": [{"lr": 1}]},
         {"state": {7: {}}, "param_groups": [{"params": [0]}]},

@@ -27,7 +27,7 @@ class FileFacts:
     """What `plan_optimizer` wants to know of a file; its arguments of these names say more."""
 
     saved: Any
-    file_names: tuple[str, ...]
+    file_names: tuple[str, ...] | None
     file_shapes: Mapping[str, tuple[int, ...]]
     file_dtypes: Mapping[str, str]
     is_defined_order: bool
@@ -54,7 +54,7 @@ def facts_of(
     renames = {each.source: each.target for each in actions if each.source is not None and each.target is not None}
     return FileFacts(
         found.value,
-        tuple(infos),
+        tuple(infos) or None,
         {key: info.shape for key, info in infos.items()},
         {key: info.dtype for key, info in infos.items()},
         checkpoint.format in _IN_ORDER,

@@ -7,13 +7,14 @@ the `id()` of each parameter, and torch.distributed.checkpoint's, whose numbers 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from loadstone.errors import Diagnostic, MatchError
+from loadstone.errors import Diagnostic, Fix, MatchError
 from loadstone.tensors import TensorInfo
 from loadstone.values import Opaque, Value
 
@@ -69,6 +70,11 @@ def read_saved(saved: Value) -> SavedOptimizer:
 
     Raises MatchError (optimizer-invalid) for what is no state of an optimizer, or contradicts itself.
     """
+    if isinstance(saved, (str, os.PathLike)):
+        fix = Fix(
+            "open it, and keep it open until the plan was applied", "with loadstone.open(path) as checkpoint: ..."
+        )
+        raise MatchError(Diagnostic("optimizer-invalid", f"`{saved}` is a path, not an open checkpoint", fixes=(fix,)))
     if isinstance(saved, Opaque):
         raise _invalid(
             f"a whole {saved.class_name} was saved instead of its state_dict(), and is not built from a file"
