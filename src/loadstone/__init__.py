@@ -33,10 +33,13 @@ from loadstone.errors import (
 from loadstone.io.limits import Limits
 from loadstone.matching.adapters import classes, interpolate
 from loadstone.matching.plan import Action, Plan
+from loadstone.runs.keep import Keep
 from loadstone.tensors import TensorInfo
 from loadstone.values import Opaque, SavedModule
 
 if TYPE_CHECKING:
+    from loadstone.checks.report import VerifyReport
+    from loadstone.checks.verify import verify
     from loadstone.model.build import build
     from loadstone.model.export import Exported, export
     from loadstone.model.freezing import freeze, unfreeze, unfreeze_next
@@ -79,9 +82,17 @@ _NEEDS_TORCH = {
 }
 
 
+_WHEN_USED = {  # without torch, but with modules that opening a file does not need
+    "VerifyReport": "loadstone.checks.report",
+    "verify": "loadstone.checks.verify",
+}
+
+
 def __getattr__(name: str) -> Any:
     if name in _NEEDS_TORCH:
         return getattr(import_module(_NEEDS_TORCH[name]), name)
+    if name in _WHEN_USED:
+        return getattr(import_module(_WHEN_USED[name]), name)
     raise AttributeError(f"module 'loadstone' has no attribute {name!r}")
 
 
@@ -99,6 +110,7 @@ __all__ = [
     "Fix",
     "FormatError",
     "IntegrityError",
+    "Keep",
     "LimitError",
     "Limits",
     "LoadstoneError",
@@ -113,6 +125,7 @@ __all__ = [
     "SurgeryError",
     "TensorInfo",
     "UnsafeError",
+    "VerifyReport",
     "append",
     "build",
     "classes",
@@ -135,4 +148,5 @@ __all__ = [
     "trainable",
     "unfreeze",
     "unfreeze_next",
+    "verify",
 ]

@@ -68,6 +68,12 @@ class Entry:
         """Its place in the training: a greater one is newer."""
         return self.epoch, self.step, self.number
 
+    @property
+    def title(self) -> str:
+        """The name of the file; of an unfinished one the name that it would have taken."""
+        unfinished = _UNFINISHED.fullmatch(self.path.name)
+        return unfinished["name"] if unfinished else self.path.name
+
 
 def checkpoints(
     folder: str | os.PathLike[str], *, verified: Verified | None = None, facts: Facts | None = None

@@ -141,7 +141,7 @@ def _rows(
         values: list[Span] = [(_number(entry.metrics[name]) if name in entry.metrics else "", "") for name in metrics]
         rows.append(
             [
-                (entry.path.name, ""),
+                (entry.title, ""),
                 (str(entry.epoch) if entry.name else "", ""),
                 (f"{entry.step:,}" if entry.name else "", ""),
                 *values,
@@ -167,7 +167,7 @@ def _facts(entry: Entry, best_metric: str | None) -> list[str]:
 
 def _decided(decision: Decision) -> list[Span]:
     entry = decision.entry
-    return [(entry.path.name, ""), (quantities.nbytes(entry.nbytes), ""), ("; ".join(decision.reasons), "dim")]
+    return [(entry.title, ""), (quantities.nbytes(entry.nbytes), ""), ("; ".join(decision.reasons), "dim")]
 
 
 def _number(value: float) -> str:
