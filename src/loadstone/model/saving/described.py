@@ -16,7 +16,7 @@ import loadstone
 from loadstone.checks.marks import mark_of
 from loadstone.errors import Diagnostic, LoadstoneError, SaveError
 from loadstone.io.digests import UNKNOWN, Digest
-from loadstone.manifest import Fingerprint, Plain
+from loadstone.manifest import RECORD, Fingerprint, Plain
 from loadstone.model.saving.memory import pieces_of
 from loadstone.model.saving.plain import is_dense, unsaveable
 from loadstone.tree import join
@@ -80,6 +80,14 @@ def plain(value: object, place: str = "metadata", depth: int = 0) -> Plain:
     raise unsaveable(f"`{place}` is a {type(value).__name__}, which cannot be written as JSON")
 
 
+def plain_object(value: Mapping[str, object] | None, place: str) -> dict[str, Plain]:
+    """A mapping as JSON has it; empty for None."""
+    made = plain({} if value is None else value, place)
+    if not isinstance(made, dict):
+        raise unsaveable(f"`{place}` is a {type(value).__name__}, not a dict")
+    return made
+
+
 def written_now() -> dict[str, Plain]:
     """When and by what: time in UTC, versions, and the git commit of the working directory."""
     return {
@@ -93,15 +101,15 @@ def written_now() -> dict[str, Plain]:
 
 
 def parent_of(path: str | os.PathLike[str] | None) -> dict[str, Plain] | None:
-    """The name of the file that this one came from, and the digest that it says it has."""
+    """The name of the file or folder that this one came from, and the digest that it says it has."""
     if path is None:
         return None
     try:
-        mark = mark_of(path)
+        mark = mark_of(os.path.join(path, RECORD) if os.path.isdir(path) else path)
     except LoadstoneError as error:
         message = f"the parent `{os.fspath(path)}` cannot be read; nothing was written"
         raise SaveError(Diagnostic("save-failed", message), *error.diagnostics) from error
-    return {"name": os.path.basename(os.fspath(path)), "digest": mark.digest if mark else None}
+    return {"name": os.path.basename(os.path.abspath(path)), "digest": mark.digest if mark else None}
 
 
 def _class_of(module: nn.Module) -> str:

@@ -2,7 +2,7 @@
 
 It is what `torch.save` writes: tensors reduce themselves, and a storage becomes a persistent id (`_save` in
 torch/serialization.py).  Two things differ.  A storage of which less than half is shown by the tensors of this save is
-stored without the rest, and offsets are shifted; one that is seen with two dtypes, which torch refuses, is stored twice.
+stored without the rest, and offsets are shifted; one seen with two dtypes, which torch refuses, is stored twice.
 """
 
 from __future__ import annotations
