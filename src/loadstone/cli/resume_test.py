@@ -7,14 +7,22 @@ from typing import TYPE_CHECKING
 
 import click
 
+from loadstone.cli.commands import CLEAN, COULD_NOT, FINDINGS, Command, commands, json_option
 from loadstone.cli.output import Output
 
 if TYPE_CHECKING:
     from loadstone.training.resume_test import ResumeTest
 
-PASS, DIFFERS, COULD_NOT = 0, 1, 2
+_STATUS = {"pass": CLEAN, "differs": FINDINGS, "not-resumed": FINDINGS, "script-failed": COULD_NOT}
 
 
+@commands.command(
+    "resume-test",
+    cls=Command,
+    short_help="Prove that a training script resumes exactly.",
+    examples=("loadstone resume-test train.py --epochs 3", "loadstone resume-test --kills 10 --seed 1 train.py"),
+    context_settings={"allow_interspersed_args": False},  # what stands behind SCRIPT is the script's
+)
 @click.argument("script", metavar="SCRIPT", type=click.Path(exists=True, dir_okay=False))
 @click.argument("arguments", metavar="[ARGUMENTS]...", nargs=-1, type=click.UNPROCESSED)
 @click.option("--kills", metavar="N", type=click.IntRange(1, 1000), default=3, show_default=True,
@@ -22,7 +30,7 @@ PASS, DIFFERS, COULD_NOT = 0, 1, 2
 @click.option("--seed", metavar="N", type=int, default=0, show_default=True, help="Which batches it is killed at.")
 @click.option("--timeout", metavar="SECONDS", type=click.FloatRange(min=0, min_open=True), default=3600,
               show_default=True, help="For one process of the script.")  # fmt: skip
-@click.option("--json", "is_json", is_flag=True, help="One JSON object on stdout instead of a screen.")
+@json_option
 @click.pass_obj
 def resume_test(
     output: Output, /, script: str, arguments: tuple[str, ...], kills: int, seed: int, timeout: float, is_json: bool
@@ -33,7 +41,8 @@ def resume_test(
     folder; what it writes by itself, it writes. Every batch, the learning rates, the weights and the optimizer's
     state are compared, by digest.
 
-    Exit status 0 where all is the same to the bit, 1 where something differs, 2 where the script fails.
+    Exit status 0 where all is the same to the bit, 1 where something differs or nothing was resumed, 2 where the
+    script fails.
     """
     from loadstone.training.resume_test import resume_test as test
 
@@ -44,7 +53,7 @@ def resume_test(
         from loadstone.screens.resume_test import render_resume_test
 
         output.answer(render_resume_test(found, width=output.width, color=output.color))
-    return {"pass": PASS, "differs": DIFFERS, "script-failed": COULD_NOT}[found.verdict]
+    return _STATUS[found.verdict]
 
 
 def document(found: ResumeTest) -> dict[str, object]:

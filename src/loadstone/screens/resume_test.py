@@ -24,6 +24,8 @@ def render_resume_test(found: ResumeTest, *, width: int = 100, color: bool = Fal
     lines: list[Line] = [_head(found), EMPTY]
     if found.steps:
         rows = [_whole(found), *map(_kill, found.kills)]
+        if found.failure and found.kills:
+            rows[-1][-1] = ("and did not come back", "dim")
         lines += [indented(2, row) for row in tabulate(rows, width=width - 2, yielding=2)]
         lines.append(EMPTY)
     if found.failure:
@@ -44,6 +46,8 @@ def _head(found: ResumeTest) -> Line:
         where = f"from step {found.difference.step} on" if found.difference.epoch else "at the end"
         return line(script, "   ", ("DIFFERS", "error"), f"   {found.difference.what}, {where}")
     times = quantities.counted(len(found.kills), "time")
+    if found.verdict == "not-resumed":
+        return line(script, "   ", ("NOT RESUMED", "warning"), f"   killed {times}, and never after a checkpoint")
     return line(script, "   ", ("PASS", "good"), f"   killed {times}, and the same to the bit")
 
 
@@ -63,8 +67,9 @@ def _kill(kill: Kill) -> list[Span]:
 
 
 def _equal(found: ResumeTest, width: int) -> list[Line]:
+    batches = quantities.counted(found.compared, "batch", "batches")
     rows: list[list[Span]] = [
-        [("=", "good"), (quantities.counted(found.compared, "batch", "batches"), ""), ("the same data in the same order", "")],
+        [("=", "good"), (batches, ""), ("the same data in the same order", "")],
         [("=", "good"), ("learning rates", ""), ("the same at every step", "")],
         [("=", "good"), ("weights, optimizer", ""), ("the same at every step", "")],
         [("=", "good"), (quantities.counted(found.values, "value"), ""), ("equal at the end, tensor by tensor", "")],

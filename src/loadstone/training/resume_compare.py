@@ -11,7 +11,7 @@ from loadstone.training.witnessed import Life, Seen
 _FIELDS = {  # of a Seen: in words; in the order in which one makes the next
     "data": "the batch",
     "rates": "the learning rates",
-    "optimizer": "the optimizer's state",
+    "optimizer": "the states of the optimizer",
     "weights": "the weights",
 }
 _SEED = Fix("seed what the script draws from, at its top", "random.seed(0); numpy.random.seed(0); torch.manual_seed(0)")
@@ -43,12 +43,13 @@ def first_difference(whole: Sequence[Life], lives: Sequence[Sequence[Life]]) -> 
     """Compare a run in one go with the lives of one that was killed; both by their witnesses, in order."""
     for run, expected in _by_run(whole).items():
         steps = {seen.step: seen for seen in expected.seen}
+        drawn = _drawn(expected.seen)
         reached = 0
         for number, life in enumerate(lives):
             mine = _by_run(life).get(run)
             if mine is None:
                 continue
-            if found := _in_life(steps, mine.seen, number, reached):
+            if found := _in_life(steps, drawn, mine.seen, number, reached):
                 return found
             reached = mine.seen[-1].step if mine.seen else reached
         last = max(steps, default=0)
@@ -69,7 +70,15 @@ def _by_run(lives: Sequence[Life]) -> dict[str, Life]:
     return merged
 
 
-def _in_life(steps: Mapping[int, Seen], seen: Sequence[Seen], life: int, reached: int) -> Difference | None:
+def _drawn(seen: Sequence[Seen]) -> list[str]:
+    """The generators that training draws from; the state of another may be anything."""
+    names = seen[0].random if seen else ()
+    return [name for name in names if len({each.random.get(name) for each in seen}) > 1]
+
+
+def _in_life(
+    steps: Mapping[int, Seen], drawn: Sequence[str], seen: Sequence[Seen], life: int, reached: int
+) -> Difference | None:
     for number, mine in enumerate(seen):
         follows = seen[number - 1].step + 1 if number else None
         expected = steps.get(mine.step)
@@ -80,30 +89,29 @@ def _in_life(steps: Mapping[int, Seen], seen: Sequence[Seen], life: int, reached
         differing = [field for field in _FIELDS if getattr(mine, field) != getattr(expected, field)]
         if differing:
             before = seen[number - 1] if number else None
-            return _differs(mine, expected, differing, life, before, before and steps[before.step])
+            earlier, there = (before, steps[before.step]) if before else (mine, expected)
+            others = [name for name in drawn if earlier.random.get(name) != there.random.get(name)]
+            return _differs(mine, expected, differing, others, life, is_first=before is None)
     return None
 
 
 def _differs(
-    mine: Seen, expected: Seen, differing: list[str], life: int, before: Seen | None, expected_before: Seen | None
+    mine: Seen, expected: Seen, differing: list[str], others: list[str], life: int, *, is_first: bool
 ) -> Difference:
     what = differing[0] if differing[0] in ("data", "rates") else "weights" if "weights" in differing else "optimizer"
     same = ", ".join(words for field, words in _FIELDS.items() if field not in differing)
-    has_same_random = mine.random == expected.random
-    if before is not None and expected_before is not None:
-        has_same_random = before.random == expected_before.random
     evidence = (
         ("uninterrupted", _shown(expected, what)),
         ("killed and resumed" if life else "run again", _shown(mine, what)),
         ("the same there", same or "nothing"),
-        ("random numbers", "the same before it" if has_same_random else "others before it"),
+        ("random numbers", f"others of {', '.join(others)}" if others else "the same"),
     )
     place = f"step {mine.step} (epoch {mine.epoch}, batch {mine.batch})"
     if life == 0:
-        message = f"the script does not repeat itself: {_FIELDS[what]} at {place} differs before any kill"
+        message = f"run twice without a kill, the script differs at {place}: {_WHAT[what]}"
         found = Diagnostic("not-repeatable", message, evidence, (_SEED,))
     else:
-        message, fixes = _reason(what, place, is_first=before is None, has_same_random=has_same_random)
+        message, fixes = _reason(what, place, is_first=is_first, has_same_random=not others)
         found = Diagnostic("resume-not-exact", message, evidence, fixes)
     return Difference(_WHAT[what], mine.epoch, mine.batch, mine.step, life, found)
 
@@ -118,9 +126,7 @@ def _reason(what: str, place: str, *, is_first: bool, has_same_random: bool) -> 
     if what == "rates":
         return f"the learning rates are others at {place}", (_PARTS, _STATE)
     if is_first:
-        return f"{_FIELDS[what]} at {place} is not what was there before the kill".replace(
-            "weights at", "weights at"
-        ), (_PARTS,)
+        return f"the run did not come back with {_FIELDS[what]} it had at {place}", (_PARTS,)
     if has_same_random:
         message = f"the step before {place} made something else of the same batch: a value of the script is not saved"
         return message, (_STATE, _PARTS)

@@ -26,13 +26,16 @@ from loadstone.errors import Diagnostic, Fix, RecipeError
 from loadstone.training.resume_compare import Difference, first_difference
 from loadstone.training.witnessed import FOLDER, KILL, Life, Seen, lives
 
-Verdict = Literal["pass", "differs", "script-failed"]
+Verdict = Literal["pass", "differs", "not-resumed", "script-failed"]
 _LINES = 20  # of a script's output that are shown
 
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """One kill: the step that was under way, with its epoch and batch, and the step the script went on with."""
+    """One kill: the step that was under way, with its epoch and batch, and the step the script went on with.
+
+    It went on at step 1 where there was no checkpoint yet, and at 0 where nothing was left to do.
+    """
 
     step: int
     epoch: int
@@ -74,7 +77,9 @@ class ResumeTest:
     @property
     def verdict(self) -> Verdict:
         """In one word."""
-        return "script-failed" if self.failure else "differs" if self.difference else "pass"
+        if self.failure or self.difference:
+            return "script-failed" if self.failure else "differs"
+        return "pass" if any(kill.went_on_at != 1 for kill in self.kills) else "not-resumed"
 
     @property
     def is_ok(self) -> bool:

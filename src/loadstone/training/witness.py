@@ -77,7 +77,7 @@ class Witness:
                 "rates": [float(rate) for rate in learning_rates],
                 "weights": _digest(self._model.state_dict()),
                 "optimizer": _digest([_state(optimizer) for optimizer in self._optimizers]),
-                "random": _digest(_generators()),
+                "random": {name: _digest(state) for name, state in _generators().items()},
             }
         )
         if step == self._last_step:
@@ -135,12 +135,11 @@ def _final(model: nn.Module, optimizers: Sequence[object]) -> dict[str, str]:
     return digests
 
 
-def _generators() -> list[object]:
-    """The states of the generators that all code shares."""
-    numpy = sys.modules.get("numpy")
-    states: list[object] = [random.getstate(), torch.get_rng_state()]
-    if numpy is not None:
-        states.append(numpy.random.get_state(legacy=True))
+def _generators() -> dict[str, object]:
+    """The states of the generators that all code shares, by the module that has them."""
+    states: dict[str, object] = {"random": random.getstate(), "torch": torch.get_rng_state()}
+    if "numpy" in sys.modules:
+        states["numpy"] = sys.modules["numpy"].random.get_state(legacy=True)
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        states += torch.cuda.get_rng_state_all()
+        states["torch.cuda"] = torch.cuda.get_rng_state_all()
     return states

@@ -28,7 +28,7 @@ class Seen:
         data: of what the loader gave.
         rates: the learning rates, one a group.
         weights, optimizer: of the state that the batch met.
-        random: of the generators that all code shares.
+        random: of the generators that all code shares, by the module that has them.
     """
 
     epoch: int
@@ -38,7 +38,7 @@ class Seen:
     rates: tuple[float, ...]
     weights: str
     optimizer: str
-    random: str
+    random: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
