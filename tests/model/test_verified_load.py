@@ -62,3 +62,62 @@ def test_verify_takes_three_values(tmp_path):
     torch.save(network().state_dict(), tmp_path / "a.pth")
     with pytest.raises(ls.RecipeError, match="`verify` is 'yes'"):
         ls.load(network(), tmp_path / "a.pth", verify="yes")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_damage_in_a_file_with_digests_is_found_unasked_and_the_model_is_as_it_was(tmp_path, suffix):
+    saved, model = network(), network()
+    torch.nn.init.ones_(model[0].weight)
+    path = tmp_path / f"a{suffix}"
+    ls.save(saved, path)
+    flip(path, "1.weight")
+    before = bits(model)
+    with pytest.raises(ls.IntegrityError, match=r"bad-digest.*`1.weight`"):
+        ls.load(model, path)
+    assert same(bits(model), before)
+    ls.load(model, path, verify=False)
+    assert not torch.equal(model[1].weight, saved[1].weight)
+
+
+def test_only_what_is_loaded_has_to_be_whole(tmp_path):
+    path = tmp_path / "a.pth"
+    saved, model = network(), network()
+    ls.save({"epoch": 3, "model_state_dict": saved.state_dict(), "optimizer": {"momentum": torch.ones(999)}}, path)
+    flip(path, "optimizer.momentum")
+    torch.nn.init.ones_(model[0].weight)
+    ls.load(model, path)
+    assert same(bits(model), saved.state_dict())
+    flip(path, "model_state_dict.0.weight")
+    with pytest.raises(ls.IntegrityError, match=r"bad-digest.*`0.weight`"):
+        ls.load(model, path)
+
+
+def test_strided_tied_and_cast_tensors_are_proved_too(tmp_path):
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Linear(6, 6)
+            self.second = nn.Linear(6, 6)
+            self.second.weight = self.first.weight
+
+    saved = Tied()
+    saved.first.weight.data = torch.randn(6, 6).t()
+    path = tmp_path / "a.pth"
+    ls.save(saved, path)
+    model = Tied()
+    ls.load(model, path, verify=True, dtype=torch.float64)
+    assert torch.equal(model.first.weight, saved.first.weight.double())
+    flip(path, "first.weight")
+    with pytest.raises(ls.IntegrityError, match="bad-digest"):
+        ls.load(model, path, dtype=torch.float64)
+
+
+def test_a_model_on_meta_is_not_materialised_from_a_damaged_file(tmp_path):
+    path = tmp_path / "a.safetensors"
+    ls.save(network(), path)
+    flip(path, "0.bias")
+    with torch.device("meta"):
+        model = network()
+    with pytest.raises(ls.IntegrityError, match="bad-digest"):
+        ls.load(model, path)
+    assert all(parameter.is_meta for parameter in model.parameters())
