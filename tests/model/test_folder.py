@@ -106,6 +106,31 @@ def test_the_manifest_names_every_tensor_and_what_it_holds(tmp_path):
         assert checkpoint.metadata == {"by": "me"}
 
 
+def test_the_folder_before_is_named_with_its_digest(tmp_path):
+    first = write_folder({"w": torch.zeros(3)}, tmp_path / "e1")
+    second = write_folder({"w": torch.zeros(3)}, tmp_path / "e2", previous=first.path)
+    with ls.open(second.path) as checkpoint:
+        assert checkpoint.manifest.parent == {"name": "e1", "digest": first.digest}
+
+
+def test_save_writes_a_folder(tmp_path):
+    model = network()
+    first = ls.save(model, tmp_path / "e1", layout="folder", metadata={"epoch": 1})
+    second = ls.save(model, tmp_path / "e2", layout="folder", previous=first.path)
+    assert second.linked_nbytes > 0
+    assert ls.verify(second.path).ok
+    with ls.open(first.path) as checkpoint:
+        assert checkpoint.metadata == {"epoch": "1"}
+        assert checkpoint.manifest.model["class"] == "torch.nn.modules.container.Sequential"
+
+
+@pytest.mark.parametrize("options", [{"layout": "zip"}, {"previous": "e0"}])
+def test_a_layout_that_is_none_is_refused(tmp_path, options):
+    with pytest.raises(ls.RecipeError, match="invalid-option"):
+        ls.save(network(), tmp_path / "net.pth", **options)
+    assert os.listdir(tmp_path) == []
+
+
 def test_the_model_is_what_any_loader_of_the_index_finds(tmp_path):
     model = network()
     write_folder(checkpoint_of(model), tmp_path / "net", model=model)

@@ -91,11 +91,11 @@ def new_file(
     except SaveError:
         raise
     except OSError as error:
-        raise _save_error(path, error) from error
+        raise save_error(path, error) from error
     is_open = True
     try:
         if nbytes >= _RESERVE_NBYTES:
-            _reserve(descriptor, nbytes)
+            reserve(descriptor, nbytes)
         yield NewFile(partial, descriptor)
         if mode is not None:
             disk().set_mode(descriptor, mode)
@@ -112,12 +112,12 @@ def new_file(
         with contextlib.suppress(OSError):
             disk().remove(partial)
         if isinstance(error, OSError) and not isinstance(error, LoadstoneError):
-            raise _save_error(path, error) from error
+            raise save_error(path, error) from error
         raise
     finally:
         if lock is not None:
             os.close(lock)
-    _sync_name(path, target)
+    sync_name(path, target)
 
 
 @contextlib.contextmanager
@@ -174,7 +174,8 @@ def _mode_for(target: Path) -> int | None:
     return stat.S_IMODE(status.st_mode)
 
 
-def _reserve(descriptor: int, nbytes: int) -> None:
+def reserve(descriptor: int, nbytes: int) -> None:
+    """Set room aside where the file system can; raises OSError where there is none."""
     try:
         disk().reserve(descriptor, nbytes)
     except OSError as error:
@@ -187,13 +188,13 @@ def _locked_partial(target: Path) -> tuple[Path, int, int | None]:
     while True:
         partial = target.with_name(f".{target.name}.{secrets.token_hex(8)}.partial")
         descriptor = disk().create(partial)
-        lock = _lock(partial, is_waiting=True)
+        lock = lock_on(partial, is_waiting=True)
         if lock is not None or partial.exists():
             return partial, descriptor, lock
         disk().close(descriptor)  # another save swept it before it was locked
 
 
-def _lock(path: Path, *, is_waiting: bool = False) -> int | None:
+def lock_on(path: Path, *, is_waiting: bool = False) -> int | None:
     """The descriptor of a file that is there and that nobody else holds; else None."""
     if sys.platform == "win32":  # leftovers stay, saves work
         return None
@@ -220,13 +221,13 @@ def _sweep(target: Path) -> None:
         return
     for name in names:
         path = target.with_name(name)
-        if path.is_file() and (lock := _lock(path)) is not None:
+        if path.is_file() and (lock := lock_on(path)) is not None:
             with contextlib.suppress(OSError):
                 disk().remove(path)
             os.close(lock)
 
 
-def _sync_name(path: str | os.PathLike[str], target: Path) -> None:
+def sync_name(path: str | os.PathLike[str], target: Path) -> None:
     """Make the new name durable; where that goes wrong, nothing can be taken back."""
     try:
         disk().sync_folder(target.parent)
@@ -238,7 +239,8 @@ def _sync_name(path: str | os.PathLike[str], target: Path) -> None:
         raise SaveError(Diagnostic("save-failed", message)) from error
 
 
-def _save_error(path: str | os.PathLike[str], error: OSError) -> SaveError:
+def save_error(path: str | os.PathLike[str], error: OSError) -> SaveError:
+    """The error of the operating system as one of ours."""
     code = "no-space" if error.errno in _NO_SPACE else "save-failed"
     message = f"writing `{os.fspath(path)}`: {error.strerror or error}; what was there before is untouched"
     return SaveError(Diagnostic(code, message))

@@ -14,41 +14,23 @@ import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, final
+from typing import Any
 
 from torch import nn
 
-from loadstone import as_torch
-from loadstone.errors import Diagnostic, LoadstoneError, SaveError
+from loadstone.errors import Diagnostic, LoadstoneError
 from loadstone.formats.contents import Context
 from loadstone.formats.folder import INDEX, TREE, Listing, read_listing
 from loadstone.formats.registry import open_source
+from loadstone.io.digests import Digest
+from loadstone.io.replace import check_space
 from loadstone.manifest import RECORD, Fingerprint, Manifest
 from loadstone.model.folder_leaves import Leaf, TakenApart, aliases, pieces, taken_apart
-from loadstone.writing.folder import DamagedLinkError, NewFolder, check_space, new_folder, sealed
+from loadstone.model.saving import described
+from loadstone.model.saving.saved import Saved
+from loadstone.writing.folder import DamagedLinkError, NewFolder, new_folder, sealed
 from loadstone.writing.folder_plan import Layout, Name, Piece, planned
-from loadstone.writing.folder_shard import header
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class SavedFolder:
-    """What was saved: `nbytes` in the folder, of which `linked_nbytes` are links and took no room.
-
-    `digest` is that of its loadstone.json, which holds those of all other files.  `diagnostics` say what was noticed:
-    an old shard that was damaged, a file system without links.
-    """
-
-    path: Path
-    nbytes: int
-    digest: str
-    linked_nbytes: int = 0
-    diagnostics: tuple[Diagnostic, ...] = ()
-
-    @property
-    def written_nbytes(self) -> int:
-        """Bytes that were written for it."""
-        return self.nbytes - self.linked_nbytes
+from loadstone.writing.safetensors import plain_header
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +54,7 @@ def write_folder(
     probe: Mapping[str, Any] | None = None,
     previous: str | os.PathLike[str] | None = None,
     verify: bool = True,
-) -> SavedFolder:
+) -> Saved:
     """Write `content` as the new folder `path`, whole or not at all.
 
     Args:
@@ -98,7 +80,15 @@ def write_folder(
         if (old := before.marks.get(name)) is not None and (old.dtype, old.shape) == (leaf.dtype, leaf.shape)
     }
     unchanged = frozenset(name for name, mark in marks.items() if mark == before.marks[name])
-    described = _described(model, metadata, training, parent or previous, probe)
+    manifest = Manifest(
+        {},
+        {} if model is None else described.model_of(model, filter(None, [apart.weights])),
+        described.plain_object(metadata, "metadata"),
+        described.plain_object(training, "training"),
+        described.written_now(),
+        described.parent_of(parent or (previous if before.listing else None)),
+        probe,
+    )
     with new_folder(target, verify=verify) as folder:
         layout = _linked(folder, pieces(apart.leaves, model), before, unchanged, notes)
         check_space(target, layout.nbytes)
@@ -106,26 +96,9 @@ def write_folder(
             marks |= _write_shard(folder, shard, [apart.leaves[piece.name] for piece in members])
         _write_json_files(folder, apart, _places(layout, before))
         tensors = {leaf.place: marks[name] for name, leaf in apart.leaves.items()}
-        own = _write_record(folder, replace(described, tensors=tensors), apart)
+        own = _write_record(folder, replace(manifest, tensors=tensors), apart)
     linked = sum(folder.files[shard].nbytes for shard in layout.linked)
-    return SavedFolder(target, sum(file.nbytes for file in folder.files.values()), own, linked, tuple(notes))
-
-
-def _described(
-    model: nn.Module | None,
-    metadata: Mapping[str, Any] | None,
-    training: Mapping[str, Any] | None,
-    parent: str | os.PathLike[str] | None,
-    probe: Mapping[str, Any] | None,
-) -> Manifest:
-    """The manifest but for its tensors; refused before anything is created where JSON cannot hold it."""
-    described = Manifest({}, {}, dict(metadata or {}), dict(training or {}), {}, None, probe)
-    try:
-        described.to_json()
-    except (TypeError, ValueError, RecursionError) as error:
-        message = f"the manifest cannot be written as JSON: {error}"
-        raise SaveError(Diagnostic("unsaveable-value", message)) from error
-    return described
+    return Saved(target, sum(file.nbytes for file in folder.files.values()), own, tuple(notes), linked)
 
 
 def _before(path: Path, notes: list[Diagnostic]) -> _Before:
@@ -182,15 +155,17 @@ def _linked(
 
 def _write_shard(folder: NewFolder, shard: str, leaves: Sequence[Leaf]) -> dict[Name, Fingerprint]:
     """A shard of these tensors; what they were when they were written."""
-    start = header((leaf.name[1], leaf.dtype, leaf.shape) for leaf in leaves)
+    start = plain_header({leaf.name[1]: (leaf.dtype, leaf.shape) for leaf in leaves}, {"format": "pt"})
     marks: dict[Name, Fingerprint] = {}
 
     def parts() -> Iterator[bytes | memoryview]:
         yield start
         for leaf in leaves:
-            values = leaf.values()  # lives until its bytes are written
-            marks[leaf.name] = leaf.mark_of(values)
-            yield as_torch.memory_of(values)
+            running = Digest()
+            for piece in leaf.pieces():
+                running.update(piece)
+                yield piece
+            marks[leaf.name] = Fingerprint(leaf.dtype, leaf.shape, str(running))
 
     folder.write(shard, len(start) + sum(leaf.nbytes for leaf in leaves), parts(), is_shared=True)
     return marks

@@ -9,10 +9,10 @@ from typing import Any, final
 import torch
 from torch import nn
 
-from loadstone import as_torch
 from loadstone.dtypes import DTYPES
-from loadstone.io.digests import digest
+from loadstone.io.digests import Digest
 from loadstone.manifest import Fingerprint
+from loadstone.model.saving.memory import pieces_of
 from loadstone.writing.folder_plan import Name, Piece
 from loadstone.writing.folder_tree import TENSOR, WEIGHT, Json, encode, unsaveable
 
@@ -45,17 +45,16 @@ class Leaf:
         """Bytes of its values."""
         return self.tensor.numel() * self.tensor.element_size()
 
-    def values(self) -> torch.Tensor:
-        """Its values in row-major CPU memory; the tensor itself where they are."""
-        return self.tensor.detach().resolve_conj().resolve_neg().to("cpu").contiguous()
+    def pieces(self) -> Iterator[memoryview]:
+        """Its values in row-major order, as bytes."""
+        return pieces_of(self.tensor)
 
     def mark(self) -> Fingerprint:
         """What it is now."""
-        return self.mark_of(self.values())
-
-    def mark_of(self, values: torch.Tensor) -> Fingerprint:
-        """What it is, from its `values()`."""
-        return Fingerprint(self.dtype, self.shape, digest(as_torch.memory_of(values)))
+        running = Digest()
+        for piece in self.pieces():
+            running.update(piece)
+        return Fingerprint(self.dtype, self.shape, str(running))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,10 @@ import json
 import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
@@ -22,30 +22,15 @@ from loadstone.errors import Diagnostic, Fix, RecipeError
 from loadstone.io.hashed import Hashed, check_written
 from loadstone.io.replace import new_file
 from loadstone.manifest import ENTRY, FILE_ENTRY, Manifest, Plain
+from loadstone.model.folder import write_folder
 from loadstone.model.saving import described
 from loadstone.model.saving.memory import pieces_of, storage_pieces
 from loadstone.model.saving.pickled import pickled
 from loadstone.model.saving.plain import check, dense_tensors, tensors_by_key, unsaveable
+from loadstone.model.saving.saved import Saved as Saved
 from loadstone.writing import safetensors, torch_zip
 
 _TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".tar")  # .tar and .pth.tar as PyTorch's tutorials call checkpoints
-
-
-@dataclass(frozen=True, slots=True)
-class Saved:
-    """A file that is written and on the device.
-
-    Attributes:
-        path: as it was given.
-        nbytes: its size.
-        digest: of the whole file; it stands in the file too, and counts as zeros there.
-        diagnostics: what was noticed, such as a storage that was written only in part.
-    """
-
-    path: Path
-    nbytes: int
-    digest: str
-    diagnostics: tuple[Diagnostic, ...] = ()
 
 
 def save(
@@ -55,6 +40,8 @@ def save(
     metadata: Mapping[str, object] | None = None,
     probe: object = None,
     parent: str | os.PathLike[str] | None = None,
+    layout: Literal["file", "folder"] = "file",
+    previous: str | os.PathLike[str] | None = None,
     verify: bool = True,
 ) -> Saved:
     """Write `obj` to `path`, whole or not at all.
@@ -67,12 +54,14 @@ def save(
         probe: an example input of the model: what the model computes for one like it is kept, so that whoever loads
             the file can prove that their model computes the same.
         parent: the file that this one came from; its name and digest are kept.
+        layout: "folder" for a directory of safetensors shards and JSON, under a name that nothing has yet.
+        previous: for a folder, the one before: shards that did not change are linked to it instead of written.
         verify: read the file back from the device, and compare, before it takes the name.
 
     Raises:
         SaveError: no-space, save-failed, verification-failed, or unsaveable-value; a file that was at `path` is as
             it was.
-        RecipeError: invalid-option, for a probe without a model.
+        RecipeError: invalid-option, for a probe without a model, or an unknown layout.
     """
     model = obj if isinstance(obj, nn.Module) else None
     if probe is not None and model is None:
@@ -86,6 +75,16 @@ def save(
 
         recorded = record(model, probe)
     content = obj.state_dict() if isinstance(obj, nn.Module) else obj
+    if layout == "folder":
+        return write_folder(
+            content, path, model=model, metadata=metadata, parent=parent, probe=recorded, previous=previous,
+            verify=verify,
+        )  # fmt: skip
+    if layout != "file" or previous is not None:
+        given = f'layout="{layout}"' if layout != "file" else "previous="
+        message = f'{given} is given; a layout is "file" or "folder", and only a folder has a previous one'
+        fix = Fix("save a folder", 'loadstone.save(model, "name", layout="folder")')
+        raise RecipeError(Diagnostic("invalid-option", message, fixes=(fix,)))
     return write_checkpoint(content, path, model=model, metadata=metadata, parent=parent, probe=recorded, verify=verify)
 
 
@@ -118,8 +117,8 @@ def write_checkpoint(
     manifest = Manifest(
         {},
         model=described.model_of(model, weights_at) if model is not None else {},
-        metadata=_object(metadata, "metadata"),
-        training=_object(training, "training"),
+        metadata=described.plain_object(metadata, "metadata"),
+        training=described.plain_object(training, "training"),
         written=described.written_now(),
         parent=described.parent_of(parent),
         probe=probe,
@@ -193,13 +192,6 @@ def _encoded(manifest: Manifest) -> bytes:
 def _root(path: Path) -> str:
     """The folder inside the zip, as torch calls it: the file's name without its last suffix."""
     return path.stem.replace("\\", "_") or "archive"
-
-
-def _object(value: Mapping[str, object] | None, place: str) -> dict[str, Plain]:
-    made = described.plain({} if value is None else value, place)
-    if not isinstance(made, dict):
-        raise unsaveable(f"`{place}` is a {type(value).__name__}, not a dict")
-    return made
 
 
 def _texts(metadata: Mapping[str, object]) -> dict[str, str]:

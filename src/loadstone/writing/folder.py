@@ -11,11 +11,9 @@ save to the same name removes what nobody holds.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import re
 import secrets
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,17 +22,13 @@ from typing import final
 from loadstone.errors import Diagnostic, LoadstoneError, SaveError
 from loadstone.io.digests import UNKNOWN, Digest, digest
 from loadstone.io.disk import disk
-
-if sys.platform != "win32":
-    import fcntl
+from loadstone.io.replace import NewFile, lock_on, reserve, save_error, sync_name
 
 SELF_KEY = "file"
 _SELF_START = b'{"file":"'  # the digest of the file itself stands first, where it is found without parsing
 _READ_ONLY = 0o444  # of a file that several folders may share: whoever wrote to it would change them all
 _USUAL = 0o666
 _PIECE_NBYTES = 1024 * 1024
-_NO_SPACE = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
-_CANNOT_RESERVE = frozenset((errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.ENOSYS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +56,11 @@ class NewFolder:
         running = Digest()
         descriptor = disk().create(self.path / name, _READ_ONLY if is_shared else _USUAL)
         try:
-            _reserve(descriptor, nbytes)
+            reserve(descriptor, nbytes)
+            file = NewFile(self.path / name, descriptor)
             for piece in pieces:
                 running.update(piece)
-                _write_all(descriptor, piece)
+                file.write(piece)
             disk().sync(descriptor)
         except BaseException:
             with contextlib.suppress(OSError):
@@ -147,15 +142,7 @@ def new_folder(path: Path, *, verify: bool = True) -> Iterator[NewFolder]:
         raise
     finally:
         _unlock(lock)
-    try:
-        disk().sync_folder(target.parent)
-    except OSError as error:
-        raise SaveError(
-            Diagnostic(
-                "save-failed",
-                f"`{path}` is there and whole, but its name may not survive a power cut: {error.strerror or error}",
-            )
-        ) from error
+    sync_name(path, target)
 
 
 def sealed(text: str) -> tuple[bytes, str]:
@@ -174,25 +161,6 @@ def own_digest(data: bytes) -> tuple[str, str] | None:
     if not data.startswith(_SELF_START):
         return None
     return data[start:stop].decode("latin-1"), digest(data[:start] + UNKNOWN.encode() + data[stop:])
-
-
-def check_space(path: Path, nbytes: int) -> None:
-    """Raise SaveError (no-space) unless `nbytes` more bytes can be written beside `path`."""
-    free = disk().free_nbytes(Path(os.path.abspath(path)).parent)
-    if nbytes > free:
-        raise SaveError(
-            Diagnostic(
-                "no-space",
-                f"`{path}` needs {nbytes:,} bytes and the disk has {free:,}; nothing was written",
-                evidence=(("needed", f"{nbytes:,} bytes"), ("free", f"{free:,} bytes")),
-            )
-        )
-
-
-def save_error(path: Path, error: OSError) -> SaveError:
-    """The error of the operating system as one of ours."""
-    code = "no-space" if error.errno in _NO_SPACE else "save-failed"
-    return SaveError(Diagnostic(code, f"writing `{path}`: {error.strerror or error}; nothing was left there"))
 
 
 def _refuse_occupied(target: Path) -> None:
@@ -217,46 +185,14 @@ def _verify(folder: NewFolder, path: Path) -> None:
         )
 
 
-def _reserve(descriptor: int, nbytes: int) -> None:
-    try:
-        disk().reserve(descriptor, nbytes)
-    except OSError as error:
-        if error.errno not in _CANNOT_RESERVE:
-            raise
-
-
-def _write_all(descriptor: int, data: bytes | memoryview) -> None:
-    rest = memoryview(data).cast("B")
-    while rest.nbytes:
-        rest = rest[disk().write(descriptor, rest) :]
-
-
 def _locked_partial(target: Path) -> tuple[Path, int | None]:
     """A new empty folder beside the target, and the descriptor that holds its lock; None where there are no locks."""
     while True:
         partial = target.with_name(f".{target.name}.{secrets.token_hex(8)}.partial")
         disk().make_folder(partial)
-        lock = _lock(partial, is_waiting=True)
+        lock = lock_on(partial, is_waiting=True)
         if lock is not None or partial.is_dir():
             return partial, lock  # else another save swept it before it was locked
-
-
-def _lock(folder: Path, *, is_waiting: bool = False) -> int | None:
-    """The descriptor of a folder that is there and that nobody else holds; else None."""
-    if sys.platform == "win32":
-        return None  # leftovers stay, saves work
-    try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if is_waiting else fcntl.LOCK_NB))
-        if os.path.samestat(os.fstat(descriptor), os.stat(folder)):
-            return descriptor
-    except OSError:
-        pass
-    os.close(descriptor)
-    return None
 
 
 def _unlock(lock: int | None) -> None:
@@ -273,7 +209,7 @@ def _sweep(target: Path) -> None:
         return
     for name in names:
         folder = target.with_name(name)
-        if folder.is_dir() and not folder.is_symlink() and (lock := _lock(folder)) is not None:
+        if folder.is_dir() and not folder.is_symlink() and (lock := lock_on(folder)) is not None:
             _discard(folder)
             _unlock(lock)
 

@@ -21,8 +21,12 @@ MARK = 8 + len(_START) - len(ZEROS)
 
 def header(tensors: Mapping[str, tuple[str, tuple[int, ...]]], texts: Mapping[str, str], manifest: Manifest) -> bytes:
     """The length and the JSON, with zeros for the file's digest; `tensors` are dtype and shape, in order."""
-    metadata = {FILE_ENTRY: UNKNOWN, "format": "pt", **texts, ENTRY: manifest.to_json()}
-    content: dict[str, object] = {"__metadata__": metadata}
+    return plain_header(tensors, {FILE_ENTRY: UNKNOWN, "format": "pt", **texts, ENTRY: manifest.to_json()})
+
+
+def plain_header(tensors: Mapping[str, tuple[str, tuple[int, ...]]], metadata: Mapping[str, str]) -> bytes:
+    """The length and the JSON of a file of these tensors, with nothing of Loadstone's own."""
+    content: dict[str, object] = {"__metadata__": dict(metadata)}
     place = 0
     for key, (name, shape) in tensors.items():
         stop = place + nbytes_of(name, shape)

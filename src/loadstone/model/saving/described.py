@@ -8,6 +8,7 @@ import platform
 import subprocess
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import closing
 
 import torch
 from torch import nn
@@ -16,10 +17,12 @@ import loadstone
 from loadstone.checks.marks import mark_of
 from loadstone.errors import Diagnostic, LoadstoneError, SaveError
 from loadstone.io.digests import UNKNOWN, Digest
+from loadstone.io.sources import FileSource
 from loadstone.manifest import RECORD, Fingerprint, Plain
 from loadstone.model.saving.memory import pieces_of
 from loadstone.model.saving.plain import is_dense, unsaveable
 from loadstone.tree import join
+from loadstone.writing.folder import own_digest
 
 _GIT = ("git", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null")  # nothing of the repository's own is run
 _GIT_SECONDS = 2.0
@@ -105,11 +108,17 @@ def parent_of(path: str | os.PathLike[str] | None) -> dict[str, Plain] | None:
     if path is None:
         return None
     try:
-        mark = mark_of(os.path.join(path, RECORD) if os.path.isdir(path) else path)
+        if os.path.isdir(path):
+            with closing(FileSource(os.path.join(path, RECORD))) as source:
+                found = own_digest(source.read(0, source.size))
+            digest = found[0] if found else None
+        else:
+            mark = mark_of(path)
+            digest = mark.digest if mark else None
     except LoadstoneError as error:
         message = f"the parent `{os.fspath(path)}` cannot be read; nothing was written"
         raise SaveError(Diagnostic("save-failed", message), *error.diagnostics) from error
-    return {"name": os.path.basename(os.path.abspath(path)), "digest": mark.digest if mark else None}
+    return {"name": os.path.basename(os.path.abspath(path)), "digest": digest}
 
 
 def _class_of(module: nn.Module) -> str:
