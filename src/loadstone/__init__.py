@@ -33,10 +33,13 @@ from loadstone.errors import (
 from loadstone.io.limits import Limits
 from loadstone.matching.adapters import classes, interpolate
 from loadstone.matching.plan import Action, Plan
+from loadstone.runs.keep import Keep
 from loadstone.tensors import TensorInfo
 from loadstone.values import Opaque, SavedModule
 
 if TYPE_CHECKING:
+    from loadstone.checks.report import VerifyReport
+    from loadstone.checks.verify import verify
     from loadstone.model.build import build
     from loadstone.model.export import Exported, export
     from loadstone.model.freezing import freeze, unfreeze, unfreeze_next
@@ -48,6 +51,7 @@ if TYPE_CHECKING:
     from loadstone.model.surgery.layers import append, insert, remove, replace
     from loadstone.model.surgery.result import Change, Edit
     from loadstone.model.trainable import trainable
+    from loadstone.training.optimizers import OptimizerPlan, named_state, names_of, plan_optimizer
 
 __version__ = "0.1.0"
 
@@ -55,14 +59,18 @@ _NEEDS_TORCH = {
     "Change": "loadstone.model.surgery.result",
     "Edit": "loadstone.model.surgery.result",
     "Exported": "loadstone.model.export",
+    "OptimizerPlan": "loadstone.training.optimizers",
     "append": "loadstone.model.surgery.layers",
     "build": "loadstone.model.build",
     "export": "loadstone.model.export",
     "freeze": "loadstone.model.freezing",
     "insert": "loadstone.model.surgery.layers",
     "load": "loadstone.model.load",
+    "named_state": "loadstone.training.optimizers",
+    "names_of": "loadstone.training.optimizers",
     "parameter_groups": "loadstone.model.groups",
     "plan": "loadstone.model.load",
+    "plan_optimizer": "loadstone.training.optimizers",
     "remove": "loadstone.model.surgery.layers",
     "replace": "loadstone.model.surgery.layers",
     "replace_head": "loadstone.model.surgery.head",
@@ -74,9 +82,17 @@ _NEEDS_TORCH = {
 }
 
 
+_WHEN_USED = {  # without torch, but with modules that opening a file does not need
+    "VerifyReport": "loadstone.checks.report",
+    "verify": "loadstone.checks.verify",
+}
+
+
 def __getattr__(name: str) -> Any:
     if name in _NEEDS_TORCH:
         return getattr(import_module(_NEEDS_TORCH[name]), name)
+    if name in _WHEN_USED:
+        return getattr(import_module(_WHEN_USED[name]), name)
     raise AttributeError(f"module 'loadstone' has no attribute {name!r}")
 
 
@@ -94,12 +110,14 @@ __all__ = [
     "Fix",
     "FormatError",
     "IntegrityError",
+    "Keep",
     "LimitError",
     "Limits",
     "LoadstoneError",
     "MatchError",
     "MissingFileError",
     "Opaque",
+    "OptimizerPlan",
     "Plan",
     "RecipeError",
     "SaveError",
@@ -107,6 +125,7 @@ __all__ = [
     "SurgeryError",
     "TensorInfo",
     "UnsafeError",
+    "VerifyReport",
     "append",
     "build",
     "classes",
@@ -115,9 +134,12 @@ __all__ = [
     "insert",
     "interpolate",
     "load",
+    "named_state",
+    "names_of",
     "open",
     "parameter_groups",
     "plan",
+    "plan_optimizer",
     "remove",
     "replace",
     "replace_head",
@@ -126,4 +148,5 @@ __all__ = [
     "trainable",
     "unfreeze",
     "unfreeze_next",
+    "verify",
 ]

@@ -149,6 +149,30 @@ _ROWS: tuple[tuple[str, Severity, str, str, str], ...] = (
         "Load them with the program that wrote them, in a place you trust.",
     ),
     (
+        "bad-digest", "error", "bytes are not those that were written",
+        "Loadstone writes a digest of every tensor and of the whole file. What is on the disk now has another one: a "
+        "flipped bit, a hole, a block of another file.",
+        "Take another copy or an older checkpoint: `loadstone list DIR` shows which ones are whole.",
+    ),
+    (
+        "no-digest", "note", "nothing in the file says what its bytes should be",
+        "The file was not written by Loadstone, or its format keeps no checksums: its structure can be checked, the "
+        "values of its tensors cannot.",
+        "Write it again with `loadstone.save`, which keeps a digest of every tensor.",
+    ),
+    (
+        "bad-checksum", "error", "a record of the archive has another checksum",
+        "A torch file is a zip, with a CRC-32 for each record. torch.load does not look at it. The bytes have changed "
+        "since they were written.",
+        "Take another copy or an older checkpoint.",
+    ),
+    (
+        "zero-hole", "warning", "a stretch of zeros inside a tensor looks like a hole",
+        "Whole blocks of the disk are zero in the middle of numbers that are not, and they do not coincide with a row of "
+        "the tensor. A power cut can leave that where a file was not flushed. It is evidence, no proof.",
+        "Compare the file with another copy, or look at these values.",
+    ),
+    (
         "invalid-manifest", "error", "what the file says about itself cannot be used",
         "Loadstone writes a manifest into its files: digests, architecture, versions. This one is damaged, or was "
         "written by a newer Loadstone.",
@@ -386,6 +410,40 @@ _ROWS: tuple[tuple[str, Severity, str, str, str], ...] = (
         "Look at the error of the operating system that is quoted.",
     ),
     (
+        "invalid-run-facts", "error", "run.json cannot be used",
+        "It holds which checkpoints are pinned and which one the run went on from. It is damaged, or was written by a "
+        "newer Loadstone. Nothing is deleted while it is so: any checkpoint could be pinned.",
+        "Move it away and pin again what is to be kept: `loadstone pin FILE`.",
+    ),
+    (
+        "not-removed", "warning", "a checkpoint that should go is still there",
+        "It was pinned or replaced after it was judged, or the operating system refused.",
+        "Look at the reason that is quoted, and run `loadstone prune` again.",
+    ),
+    (
+        "not-a-repository", "error", "there is no git repository here",
+        "`loadstone git setup` writes to the configuration of the repository that the current directory is in.",
+        "Change into the repository, or use `loadstone git setup --global`.",
+    ),
+    (
+        "not-linked", "note", "unchanged tensors were written again instead of being linked",
+        "The file system makes no links there, or what would have been linked is damaged or gone. The checkpoint is "
+        "whole; it takes more room than it could.",
+        "Keep the checkpoints of a run on one disk. Where damage is reported: `loadstone verify` on the older one.",
+    ),
+    (
+        "oversized-storage", "note", "only a part of a tensor's memory was written",
+        "The tensors that were saved are views of memory that is mostly not theirs. `torch.save` would write all of it, "
+        "here what they show was written. Views that share memory still share it.",
+        "Nothing needs doing.",
+    ),
+    (
+        "verification-failed", "error", "what was written does not read back as it was written",
+        "After the save the bytes were read from the device and differ: the disk, its cable or the memory is faulty. "
+        "What was there before is untouched.",
+        "Save to another disk, and check this one.",
+    ),
+    (
         "destination-exists", "error", "the output file is already there",
         "A command will not replace a file unless told to.",
         "Choose another name, or add `--force`.",
@@ -399,6 +457,89 @@ _ROWS: tuple[tuple[str, Severity, str, str, str], ...] = (
         "needs-torch", "error", "this needs PyTorch",
         "Loading into a model, saving and reading tensors as torch tensors need torch; inspecting does not.",
         "Run `pip install loadstone[torch]`.",
+    ),
+    (
+        "probe-unstable", "error", "the model's output cannot be remembered",
+        "A probe keeps what the model computes for one input. This model gives another output each time it is run, or "
+        "no tensor at all.",
+        "Save without `probe=`, or make the model's forward deterministic in eval mode.",
+    ),
+    (
+        "no-probe", "error", "the file remembers no output",
+        "Only a file that was saved with `probe=` can be asked whether a model computes the same as before.",
+        "Save it with one: `loadstone.save(model, path, probe=example_input)`.",
+    ),
+    (
+        "probe-differs", "error", "the model computes something else than when it was saved",
+        "The weights are in place, and the outputs for the probe's input differ by more than rounding: a layer, an "
+        "activation or a setting such as eps is another one, or parts of the model did not come from the file.",
+        "Build the model as it was when it was saved; the manifest lists its modules: `loadstone inspect FILE`.",
+    ),
+    # --- training -----------------------------------------------------------------------------------------------
+    (
+        "optimizer-invalid", "error", "this is no usable state of an optimizer",
+        "It has no groups and state, contradicts itself, or holds objects that are no plain values. "
+        "Or the optimizer did not take what it was given. The optimizer is as it was.",
+        "Look at what the file holds: `loadstone inspect FILE`.",
+    ),
+    (
+        "optimizer-differs", "error", "the optimizer is not the one that was saved",
+        "An exact resume goes on only where groups, names, shapes and hyperparameters are the same. "
+        "Learning rates may differ: they are taken from the file.",
+        "Make the optimizer as it was, or carry over what fits by name with `strict=\"transfer\"`.",
+    ),
+    (
+        "optimizer-unnamed", "error", "nothing says which state belongs to which parameter",
+        "The state has positions only. The parameters of the file, in its order, and the shapes of the state leave more "
+        "than one way to give them names, or none. A guess would give a layer the momentum of another.",
+        "Give the names of the parameters in the order in which the optimizer had them.",
+    ),
+    (
+        "optimizer-other-kind", "warning", "the file's optimizer was of another kind",
+        "The keys of its state or of its groups are not those of this optimizer: momentum of SGD means nothing to Adam. "
+        "Nothing of it is used, and the optimizer keeps the state that it has.",
+        "Make the same kind of optimizer, or go on with a fresh one.",
+    ),
+    (
+        "optimizer-nothing-kept", "warning", "no parameter of the optimizer finds its state in the file",
+        "No name stands on both sides with the same shape, so that the optimizer starts afresh.",
+        "Compare the names on both sides; renamed layers need `rename=`.",
+    ),
+    (
+        "optimizer-regrouped", "warning", "groups of parameters were split or came together",
+        "Several saved groups with different hyperparameters are one group now, or one saved group became several that "
+        "differ. The file has not one value for such a group, and the optimizer keeps its own.",
+        "Set the hyperparameters of that group to what you want.",
+    ),
+    (
+        "optimizer-hyperparameters", "note", "hyperparameters come from the file",
+        "Where all parameters of a group come from one saved group, its hyperparameters are the saved ones. "
+        "How a step is computed (foreach, fused, capturable) stays as it is.",
+        "To train on with other values, set them after the resume.",
+    ),
+    (
+        "ambiguous-part", "error", "a training checkpoint has two of a kind",
+        "Two places in the file could both be meant, and they differ.",
+        "Name the part that you want.",
+    ),
+    (
+        "resume-not-exact", "error", "a run that was killed and resumed did something else",
+        "`loadstone resume-test` ran a script in one go and killed, and compared every batch, the learning rates, the "
+        "weights and the optimizer's state: something the script depends on is not saved with the run.",
+        "The step is named where it first shows, and what was still the same there. Give the run the part that is "
+        "missing, or let it draw the batches.",
+    ),
+    (
+        "not-repeatable", "error", "a script does something else each time it is run",
+        "It draws from random numbers that it does not seed, or its operations are not deterministic, so that no "
+        "resume could be compared with it.",
+        "Seed every generator at the top of the script; on a GPU, `torch.use_deterministic_algorithms(True)`.",
+    ),
+    (
+        "no-run", "error", "a script trains outside a run",
+        "`loadstone resume-test` compares what a `loadstone.Run` with a model hands out batch by batch, and there was "
+        "none.",
+        "Make a Run, and take the batches from `run.batches(loader)`.",
     ),
     # --- exporting ----------------------------------------------------------------------------------------------
     (

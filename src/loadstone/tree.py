@@ -75,7 +75,7 @@ def every_tensor(tree: Value) -> dict[str, TensorInfo]:
         key, value, is_done = stack.pop()
         identity = id(value)
         if isinstance(value, TensorInfo):
-            found[_free(key, found)] = value.with_key(key)
+            found[free_key(key, found)] = value.with_key(key)
         elif is_done:
             on_path.discard(identity)
         elif identity in useful and identity not in on_path and identity not in objects:
@@ -155,7 +155,8 @@ def _text(key: Value) -> str:
     return key.decode("utf-8", "backslashreplace") if isinstance(key, bytes) else str(key)
 
 
-def _free(key: str, taken: Mapping[str, object]) -> str:
+def free_key(key: str, taken: Mapping[str, object]) -> str:
+    """The key, or with `#2`, `#3` … behind it the first that is not taken."""
     number = 1
     free = key
     while free in taken:

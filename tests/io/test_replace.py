@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import loadstone as ls
+from loadstone.io.disk import Disk, using
 from loadstone.io.replace import replacing
 
 
@@ -95,3 +96,51 @@ def test_symbolic_link_stays_a_link(tmp_path: Path) -> None:
         file.write(b"new")
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "real").read_bytes() == b"new"
+
+
+def test_what_a_killed_writer_left_is_swept_by_the_next(tmp_path: Path) -> None:
+    (tmp_path / ".f.0123456789abcdef.partial").write_bytes(b"left")
+    (tmp_path / ".other.0123456789abcdef.partial").write_bytes(b"not mine")
+    with replacing(tmp_path / "f") as file:
+        file.write(b"new")
+    assert names(tmp_path) == [".other.0123456789abcdef.partial", "f"]
+
+
+def test_a_writer_at_work_is_not_swept(tmp_path: Path) -> None:
+    with replacing(tmp_path / "f") as first:
+        first.write(b"first")
+        with replacing(tmp_path / "f") as second:
+            second.write(b"second")
+        assert (tmp_path / "f").read_bytes() == b"second"
+    assert (tmp_path / "f").read_bytes() == b"first"
+    assert names(tmp_path) == ["f"]
+
+
+def test_a_name_that_may_not_survive_is_said_as_it_is(tmp_path: Path) -> None:
+    class Broken(Disk):
+        def sync_folder(self, path: Path) -> None:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    def write() -> None:
+        with replacing(tmp_path / "f") as file:
+            file.write(b"new")
+
+    with using(Broken()), pytest.raises(ls.SaveError, match="is there and whole, but its name may not survive"):
+        write()
+    assert (tmp_path / "f").read_bytes() == b"new"
+    assert names(tmp_path) == ["f"]
+
+
+def test_short_writes_and_interruptions_are_gone_on_with(tmp_path: Path) -> None:
+    class Hesitant(Disk):
+        calls = 0
+
+        def write(self, descriptor: int, data: memoryview | bytes) -> int:
+            self.calls += 1
+            if self.calls % 2:
+                raise InterruptedError(errno.EINTR, os.strerror(errno.EINTR))
+            return super().write(descriptor, bytes(data[:7]))
+
+    with using(Hesitant()), replacing(tmp_path / "f") as file:
+        file.write(bytes(range(100)))
+    assert (tmp_path / "f").read_bytes() == bytes(range(100))

@@ -11,6 +11,10 @@ from collections.abc import Sequence
 
 import click
 
+from loadstone.cli import git as _version_control  # noqa: F401  importing it adds its commands
+from loadstone.cli import resume_test as _resume_test  # noqa: F401
+from loadstone.cli import runs as _runs  # noqa: F401
+from loadstone.cli import verify as _verify  # noqa: F401
 from loadstone.cli.commands import commands
 from loadstone.cli.output import Output
 from loadstone.errors import Diagnostic, IntegrityError, LoadstoneError

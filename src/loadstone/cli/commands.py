@@ -25,7 +25,7 @@ CLEAN, FINDINGS, COULD_NOT = 0, 1, 2
 _SHELLS = ("bash", "zsh", "fish")
 
 
-class _Command(click.Command):
+class Command(click.Command):
     """A command whose help ends with examples, one a line, as they are typed."""
 
     def __init__(self, *args: Any, examples: tuple[str, ...] = (), **settings: Any) -> None:
@@ -55,20 +55,20 @@ def commands() -> None:
     """
 
 
-_json = click.option("--json", "is_json", is_flag=True, help="One JSON object on stdout instead of a screen.")
+json_option = click.option("--json", "is_json", is_flag=True, help="One JSON object on stdout instead of a screen.")
 _all = click.option("--all", "all_rows", is_flag=True, help="Every row, however many there are.")
 _weights = click.option("--weights", metavar="NAME", help="Which set of weights, where the file holds several.")
 
 
 @commands.command(
-    cls=_Command,
+    cls=Command,
     short_help="Show what is in model files.",
     examples=("loadstone inspect resnet50.pth", "loadstone inspect --json runs/*/last.ckpt"),
 )
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path())
 @_weights
 @_all
-@_json
+@json_option
 @click.pass_obj
 def inspect(output: Output, /, files: tuple[str, ...], weights: str | None, all_rows: bool, is_json: bool) -> int:
     """Show what is in model files: format, weights, what else they hold, and whether they are safe.
@@ -149,7 +149,7 @@ def _matching_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @commands.command(
-    cls=_Command,
+    cls=Command,
     short_help="Show key by key how FILE fits TARGET.",
     examples=(
         "loadstone plan resnet50.pth --into torchvision.models:resnet50",
@@ -162,7 +162,7 @@ def _matching_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("-o", "--output", "recipe_out", metavar="FILE", type=click.Path(), help="Write the options as a recipe.")
 @click.option("--force", is_flag=True, help="Replace the recipe if it is there.")
 @_all
-@_json
+@json_option
 @click.pass_obj
 def plan(
     output: Output, /, file: str, target: str, keywords: tuple[str, ...], recipe_out: str | None, force: bool,
@@ -184,7 +184,7 @@ def plan(
 
 
 @commands.command(
-    cls=_Command,
+    cls=Command,
     short_help="Load FILE into TARGET and save the result.",
     examples=("loadstone load old.pth --into models:resnet18 --rename '^encoder\\.=' -o new.safetensors",),
 )
@@ -194,7 +194,7 @@ def plan(
               help="Where to save the loaded model: .safetensors, .pth or .pt.")  # fmt: skip
 @click.option("--force", is_flag=True, help="Replace OUT if it is there.")
 @_all
-@_json
+@json_option
 @click.pass_obj
 def load(
     output: Output, /, file: str, target: str, keywords: tuple[str, ...], destination: str, force: bool,
@@ -216,7 +216,7 @@ def load(
 
 
 @commands.command(
-    cls=_Command,
+    cls=Command,
     short_help="Export FILE as a program, compared with the model.",
     examples=(
         "loadstone export resnet50.pth --into torchvision.models:resnet50 --input 1,3,224,224 -o resnet50.pt2",
@@ -239,7 +239,7 @@ def load(
 @click.option("-o", "--output", "destination", metavar="OUT", required=True, type=click.Path(),
               help="Where to write: .pt2 (torch.export) or .pt (TorchScript).")  # fmt: skip
 @click.option("--force", is_flag=True, help="Replace OUT if it is there.")
-@_json
+@json_option
 @click.pass_obj
 def export(
     output: Output, /, file: str, target: str, keywords: tuple[str, ...], shapes: tuple[str, ...], dtype: str,
@@ -290,9 +290,9 @@ def _complete_code(ctx: click.Context, param: click.Parameter, incomplete: str) 
     return [CompletionItem(code, help=entry.title) for code, entry in CATALOG.items() if code.startswith(incomplete)]
 
 
-@commands.command(cls=_Command, short_help="Explain a diagnostic code.", examples=("loadstone explain shape-mismatch",))
+@commands.command(cls=Command, short_help="Explain a diagnostic code.", examples=("loadstone explain shape-mismatch",))
 @click.argument("code", metavar="[CODE]", required=False, shell_complete=_complete_code)
-@_json
+@json_option
 @click.pass_obj
 def explain(output: Output, code: str | None, is_json: bool) -> int:
     """Explain a diagnostic code; without one, list them all."""
@@ -314,7 +314,7 @@ def explain(output: Output, code: str | None, is_json: bool) -> int:
 
 
 @commands.command(
-    cls=_Command,
+    cls=Command,
     short_help="Print the completion script of a shell.",
     examples=(
         'eval "$(loadstone completion bash)"',

@@ -11,6 +11,7 @@ from loadstone.values import Opaque, Value
 
 if TYPE_CHECKING:
     from loadstone.checkpoint import Checkpoint
+    from loadstone.manifest import Manifest
 
 _MOST_LEVELS = 8
 _MOST_VALUES = 20_000  # in one document; tensors are listed on their own and do not count
@@ -41,9 +42,20 @@ def inspection(checkpoint: Checkpoint) -> dict[str, object]:
         if chosen is None
         else {"name": chosen.name, "tensors": [_tensor(key, info) for key, info in chosen.tensors.items()]},
         "modules": dict(checkpoint.modules),
+        "manifest": None if checkpoint.manifest is None else _about(checkpoint.manifest),
         "code": list(checkpoint.code),
         "values": Plain().value(checkpoint.tree),
         "diagnostics": [diagnostic.to_json() for diagnostic in checkpoint.diagnostics],
+    }
+
+
+def _about(manifest: Manifest) -> dict[str, object]:
+    """What the file says about itself; its digests by key, the rest bounded as everything else."""
+    parts = ("model", "metadata", "training", "written", "parent")
+    return {
+        "digests": {key: mark.digest for key, mark in manifest.tensors.items()},
+        **{part: Plain().value(getattr(manifest, part)) for part in parts},
+        "has_probe": manifest.probe is not None,
     }
 
 

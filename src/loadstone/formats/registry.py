@@ -18,7 +18,7 @@ HEAD_NBYTES = 4096
 
 # readers are imported when their turn comes, so that opening a safetensors file loads no pickle machine
 _FILE_READERS = ("safetensors", "zip_family", "torch_legacy", "torch_tar", "gguf", "npz", "compressed")
-_DIRECTORY_READERS = ("dcp", "sharded", "deepspeed")
+_DIRECTORY_READERS = ("folder", "dcp", "sharded", "deepspeed")
 
 
 class FileReader(Protocol):

@@ -15,7 +15,9 @@ from loadstone.dtypes import BY_SAFETENSORS
 from loadstone.errors import Diagnostic, FormatError, IntegrityError, LoadstoneError, UnsafeError
 from loadstone.formats import strict_json
 from loadstone.formats.contents import Contents, Context
+from loadstone.formats.manifests import read_manifest
 from loadstone.io.sources import ByteSource
+from loadstone.manifest import ENTRY, FILE_ENTRY, Manifest
 from loadstone.storage import Extent, Storage
 from loadstone.tensors import MAX_INT64, TensorInfo, contiguous_stride
 
@@ -70,7 +72,14 @@ def read(source: ByteSource, context: Context) -> Contents:
             stride = strides[shape] = contiguous_stride(shape)
         storage = Storage(key, end - begin, (Extent.stored(source, data_start + begin, end - begin),))
         tree[key] = TensorInfo(key, dtype, shape, stride, 0, storage)
-    return Contents(FORMAT, tree, metadata=metadata, weights=())
+    manifest: Manifest | None = None
+    notes: tuple[Diagnostic, ...] = ()
+    if (text := metadata.pop(ENTRY, None)) is not None:
+        metadata.pop(FILE_ENTRY, None)
+        manifest, notes = read_manifest(
+            lambda: text.encode("utf-8", "surrogatepass"), tree, name=source.name, limits=context.limits
+        )
+    return Contents(FORMAT, tree, notes, metadata=metadata, weights=(), manifest=manifest)
 
 
 def _checked_entry(source: ByteSource, key: str, entry: object) -> _Entry:

@@ -22,12 +22,13 @@ _BRACES_AS_BRACKETS = bytes.maketrans(b"{}", b"[]")
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 
-def parse(data: bytes, *, name: str, limits: Limits, max_depth: int = 8) -> object:
+def parse(data: bytes, *, name: str, limits: Limits, max_depth: int = 8, allow_nan: bool = False) -> object:
     """The value of a JSON text: dict, list, str, int, float, bool or None.
 
     Raises FormatError ("header-invalid") for text that is not UTF-8 or not JSON, a name that stands twice in an
     object, NaN and Infinity, numbers of more than 64 digits and nesting deeper than `max_depth`; LimitError for more
-    bytes than `limits.header_nbytes`.  `name` is what messages call the text.
+    bytes than `limits.header_nbytes`.  `name` is what messages call the text.  `allow_nan` takes the words NaN and
+    Infinity, which Python writes for numbers that JSON has no word for: a loss in our own manifest.
     """
     limits.check("header_nbytes", len(data), name)
     outside_strings = _STRINGS.sub(b"", data)
@@ -37,7 +38,8 @@ def parse(data: bytes, *, name: str, limits: Limits, max_depth: int = 8) -> obje
         raise invalid(name, f"a number of more than {MAX_DIGITS} digits")
     try:
         text = data.decode("utf-8")
-        value: object = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        constants = float if allow_nan else _refuse_constant
+        value: object = json.loads(text, object_pairs_hook=_unique, parse_constant=constants)
         if _SURROGATE_ESCAPE.search(text):
             json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair is no character
     except (ValueError, RecursionError) as error:  # JSONDecodeError and UnicodeError are ValueErrors

@@ -5,18 +5,22 @@
     <root>/byteorder              "little" or "big"; absent before torch 2.1
     <root>/version                of the container; torch needs it, we do not
     <root>/.format_version, .storage_alignment, .data/serialization_id
+    <root>/loadstone.json         what a file of Loadstone's says about itself
 
 Source: torch/serialization.py (`_save`, `_load`).
 """
 
 from __future__ import annotations
 
+from loadstone.errors import Diagnostic
 from loadstone.formats.contents import Contents, Context
+from loadstone.formats.manifests import read_manifest, texts_of
 from loadstone.formats.pickles.interpret import interpret
 from loadstone.formats.pickles.judged import JudgedPickles
 from loadstone.formats.zips.archive import Archive
 from loadstone.formats.zips.members import archive_metadata, archive_notes, code_note, code_of, judge_others
 from loadstone.formats.zips.storages import ZipStorages
+from loadstone.manifest import RECORD, Manifest
 
 FORMAT = "torch-zip"
 
@@ -35,10 +39,21 @@ def read(archive: Archive, context: Context) -> Contents:
         execution = pickles.execute(source)
         tree = interpret(execution, storages, where=source.name, limits=context.limits, open_bytes=pickles.open_bytes)
     code = code_of(archive)
+    record = f"{archive.root}/{RECORD}"
+    manifest: Manifest | None = None
+    notes: tuple[Diagnostic, ...] = ()
+    if record in archive:
+        manifest, notes = read_manifest(
+            lambda: archive.read(record), tree, name=archive.source.name, limits=context.limits
+        )
+        metadata = texts_of(manifest) | metadata
     diagnostics = (
         *pickles.findings,
-        *judge_others(archive, context, read={name, *storages.used}),
+        *notes,
+        *judge_others(archive, context, read={name, record, *storages.used}),
         *archive_notes(archive, metadata),
         *code_note(archive, code, "program code"),
     )
-    return Contents(FORMAT, tree, diagnostics, metadata | {"protocol": str(execution.protocol)}, code=code)
+    return Contents(
+        FORMAT, tree, diagnostics, metadata | {"protocol": str(execution.protocol)}, code=code, manifest=manifest
+    )

@@ -13,6 +13,7 @@ from typing import Literal
 
 from loadstone.errors import Diagnostic, MatchError
 from loadstone.matching.coverage import filled
+from loadstone.matching.probed import Probed
 from loadstone.matching.recipe import write_recipe
 from loadstone.matching.schema import Schema
 from loadstone.matching.steps import Rows, Step
@@ -115,6 +116,7 @@ class Plan:
     weights: str = ""
     recipe_options: Mapping[str, object] = field(default_factory=dict)
     applier: Callable[[Plan], None] | None = field(default=None, repr=False)
+    checker: Callable[[Plan], Probed] | None = field(default=None, repr=False)
 
     @property
     def ok(self) -> bool:
@@ -188,6 +190,16 @@ class Plan:
             name = self.target_name
             raise MatchError(Diagnostic("stale-plan", f"this plan was made for {name} without a live model"), plan=self)
         self.applier(self)
+
+    def check(self) -> Probed:
+        """Prove that the model, filled by this plan, computes what the model that was saved computed.
+
+        The file has to have a probe: `save(model, path, probe=example_input)`.  Gives how far the outputs are apart;
+        raises MatchError (probe-differs, no-probe).
+        """
+        if self.checker is None:
+            raise MatchError(Diagnostic("no-probe", f"{self.source_name} is no file with a probe in it"), plan=self)
+        return self.checker(self)
 
     def recipe(self) -> str:
         """The options of this plan as TOML, for `recipe=`.  Raises RecipeError where one of them is a callable."""

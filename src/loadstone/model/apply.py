@@ -25,6 +25,7 @@ from loadstone.matching.plan import Plan
 from loadstone.model import after_load
 from loadstone.model.copying import Fill, Work, fill_all, work_for, write_values
 from loadstone.model.preparing import prepare
+from loadstone.model.proving import Proof
 from loadstone.model.schema import Walk, is_described, schema_of, walk
 from loadstone.model.staging import Reader, prove
 from loadstone.model.targets import Placement, Swap, Target, left_on_meta, swap_for, targets_of
@@ -40,6 +41,7 @@ class Loading:
         extra_state: values for `set_extra_state`, by key.
         placement: device and dtype of what comes out.
         backup: keep the old values until the load is through.
+        proof: how the bytes of the source are proved; None where they are not.
         source: kept alive, and so kept open, as long as the plan.
     """
 
@@ -48,6 +50,7 @@ class Loading:
     extra_state: Mapping[str, object] = field(default_factory=dict)
     placement: Placement = field(default_factory=Placement)
     backup: bool = False
+    proof: Proof | None = None
     source: object = None
 
 
@@ -57,8 +60,8 @@ def apply(plan: Plan, loading: Loading) -> None:
     Raises:
         MatchError: the plan no longer fits (stale-plan), a value cannot be used (dtype-breaks-values, tied-conflict,
             adapter-failed, hook-failed), or a tensor would stay on meta (left-on-meta).
-        IntegrityError: the file is damaged; or the disk failed in the middle of the copy (partial-load), and the
-            parameters that have changed are named.
+        IntegrityError: the file is damaged (bad-digest, bad-checksum …); or the disk failed in the middle of the copy
+            (partial-load), and the parameters that have changed are named.
     """
     with torch.device("cpu") if torch.get_default_device().type != "cpu" else nullcontext():
         try:
@@ -101,6 +104,8 @@ def _ready(plan: Plan, loading: Loading) -> _Ready:
     _check_memory(targets)
     used = {key: plan.sources[key] for key in _sources_of(targets)}
     prove(used)
+    if loading.proof is not None:
+        loading.proof.check(used)
     prepared = prepare(plan, targets, reader, loading.placement)
     into_new, into_model = work_for(prepared.into_new), work_for(prepared.into_model)
     swap = swap_for(prepared.replaced, loading.placement)

@@ -23,7 +23,7 @@ from loadstone.model.exporting.comparing import Comparison, compare
 from loadstone.model.exporting.examples import Example, batch_of, example_of, in_batches_of, negated, varied
 from loadstone.model.exporting.exportable import Twin, check_exportable
 from loadstone.model.exporting.forms import Format, Program, first_line, torch_export, torchscript
-from loadstone.model.save import Watched
+from loadstone.model.saving.watched import Watched
 from loadstone.screens.quantities import shape
 
 _FORMS: dict[str, Format] = {".pt2": "torch-export", ".pt": "torchscript"}

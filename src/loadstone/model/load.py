@@ -15,14 +15,17 @@ from torch import nn
 from loadstone import collector
 from loadstone.checkpoint import Checkpoint, open_checkpoint
 from loadstone.errors import Diagnostic, Fix, RecipeError, worst_first
+from loadstone.manifest import Manifest
 from loadstone.matching.adapters import Adapter
 from loadstone.matching.names import make_plan
 from loadstone.matching.options import Rename
 from loadstone.matching.plan import Plan
+from loadstone.matching.probed import Probed
 from loadstone.model.apply import Loading, apply
 from loadstone.model.memory import NAME, InMemory, from_memory, outside
 from loadstone.model.migration import migration_for
 from loadstone.model.options import Checked, Globs, PlanOptions, checked
+from loadstone.model.proving import proof_for
 from loadstone.model.schema import extra_state_of, schema_of, walk
 from loadstone.model.staging import Reader
 from loadstone.model.targets import left_on_meta, targets_of
@@ -48,6 +51,7 @@ def plan(
     dtype: torch.dtype | str | None = None,
     assign: bool = False,
     backup: bool = False,
+    verify: bool | None = None,
     recipe: str | os.PathLike[str] | None = None,
 ) -> Plan:
     """How `source` fits `model`, key by key, from headers alone; `plan.apply()` then loads it.
@@ -66,6 +70,9 @@ def plan(
         device, dtype: where parameters end up; the model's own where not given.  `dtype` is for floating point tensors.
         assign: parameters become the file's tensors, as in torch; make optimizers afterwards.
         backup: keep the old values until the load is through, so that not even a failing disk changes anything.
+        verify: compare every tensor with the digest that the file has of it, before the first write.  None: where the
+            file has digests, as those that `save` writes.  True: or raise; a plain torch zip is proved by the checksums
+            of its records.  False: never.
         recipe: a TOML file with the same options; what is given here as well wins.
 
     Raises:
@@ -75,7 +82,7 @@ def plan(
     """
     given = PlanOptions(
         strict=strict, rename=rename, only=only, drop=drop, fresh=fresh, adapt=adapt, match=match, weights=weights,
-        device=device, dtype=dtype, assign=assign, backup=backup, recipe=recipe,
+        device=device, dtype=dtype, assign=assign, backup=backup, verify=verify, recipe=recipe,
     )  # fmt: skip
     return _bound(model, source, checked(given))[0]
 
@@ -110,7 +117,8 @@ class _Opened:
         name: what messages call it.
         notes: what is to be said about the source.
         memory: the tensors and values of a state dict in memory.
-        checkpoint: the file, where it was opened here and is to be closed here.
+        checkpoint: the file, where the source is one.
+        is_owned: it was opened here and is to be closed here.
     """
 
     weights: WeightSet
@@ -119,10 +127,11 @@ class _Opened:
     notes: tuple[Diagnostic, ...] = ()
     memory: InMemory | None = None
     checkpoint: Checkpoint | None = None
+    is_owned: bool = False
 
     def close(self) -> None:
-        """Close the file.  Tensors that are mapped from it stay valid."""
-        if self.checkpoint is not None:
+        """Close a file that was opened here.  Tensors that are mapped from it stay valid."""
+        if self.checkpoint is not None and self.is_owned:
             self.checkpoint.close()
 
 
@@ -153,7 +162,8 @@ def _from_checkpoint(checkpoint: Checkpoint, weights: str | None, *, is_owned: b
         outside(chosen, checkpoint.tensors),
         checkpoint.name,
         tuple(notes),
-        checkpoint=checkpoint if is_owned else None,
+        checkpoint=checkpoint,
+        is_owned=is_owned,
     )
 
 
@@ -163,7 +173,7 @@ def _bound(model: object, source: object, options: Checked) -> tuple[Plan, _Open
         message = f"the model is a {type(model).__name__}; it has to be a torch.nn.Module"
         raise RecipeError(Diagnostic("invalid-option", message))
     opened = _open(source, options.weights)
-    if opened.checkpoint is not None:
+    if opened.checkpoint is not None and opened.is_owned:
         weakref.finalize(opened, opened.checkpoint.close)
     try:
         with collector.paused():
@@ -198,13 +208,27 @@ def _planned(model: nn.Module, opened: _Opened, options: Checked) -> Plan:
         _extra_state(takes_extra_state, opened, reader),
         options.placement,
         options.backup,
+        None if opened.checkpoint is None else proof_for(opened.checkpoint, weights, options.verify),
         opened,
     )
     is_on_meta = any(place.tensor.is_meta for place in walked.places)
     on_meta = left_on_meta(targets_of(walked, made.actions)) if is_on_meta else ()
     known = {key for finding in made.diagnostics if finding.severity == "error" for key in finding.keys}
     found = [finding for finding in on_meta if not known.issuperset(finding.keys)]
-    return replace(made, diagnostics=worst_first((*made.diagnostics, *found)), applier=partial(apply, loading=loading))
+    return replace(
+        made,
+        diagnostics=worst_first((*made.diagnostics, *found)),
+        applier=partial(apply, loading=loading),
+        checker=None if opened.checkpoint is None else partial(_probed, model, opened.checkpoint.manifest),
+    )
+
+
+def _probed(model: nn.Module, manifest: Manifest | None, made: Plan) -> Probed:
+    """The model beside the probe of the file; an import of the exporter's rooms only where there is one."""
+    from loadstone.model.probe import check
+
+    kept = [str(action.target) for action in made.actions if action.status in ("kept", "missing")]
+    return check(model, manifest, made.source_name, kept)
 
 
 def _extra_state(modules: Mapping[str, nn.Module], opened: _Opened, reader: Reader) -> dict[str, object]:

@@ -33,6 +33,7 @@ class PlanOptions(TypedDict, total=False):
     dtype: torch.dtype | str | None
     assign: bool
     backup: bool
+    verify: bool | None
     recipe: str | os.PathLike[str] | None
 
 
@@ -44,6 +45,7 @@ class Checked:
     placement: Placement
     weights: str | None
     backup: bool
+    verify: bool | None = None
 
 
 def checked(given: PlanOptions) -> Checked:
@@ -54,6 +56,9 @@ def checked(given: PlanOptions) -> Checked:
     for name in ("strict", "assign", "backup"):
         if not isinstance(given.get(name, False), bool):
             raise _invalid(f"`{name}` is {given.get(name)!r:.60}", ("True", "False"))
+    verify = given.get("verify")
+    if verify is not None and not isinstance(verify, bool):
+        raise _invalid(f"`verify` is {verify!r:.60}", ("None", "True", "False"))
     match = given.get("match", "names")
     if match == "structure":
         raise RecipeError(
@@ -87,6 +92,7 @@ def checked(given: PlanOptions) -> Checked:
         Placement(_device(given.get("device")), dtype, is_assigned),
         weights,
         given.get("backup", False),
+        verify,
     )
 
 

@@ -13,6 +13,7 @@ from loadstone.screens.diagnostic import diagnostic_lines
 from loadstone.screens.folding import Row, fold, rows
 from loadstone.screens.lines import EMPTY, Line, Span, draw, indented, line
 from loadstone.screens.parts import other_parts
+from loadstone.screens.provenance import provenance_lines
 from loadstone.screens.table import GAP, natural_width, tabulate
 from loadstone.screens.text import cells, cut_end, cut_key, visible, wrap, wrap_words
 from loadstone.tensors import TensorInfo
@@ -47,6 +48,7 @@ def render_inspection(
         _tied(shown),
         _parts(checkpoint, width, all_rows),
         _modules(checkpoint.modules, width),
+        provenance_lines(checkpoint.manifest, width) if checkpoint.manifest is not None else [],
         _safety(checkpoint, width),
         *(diagnostic_lines(found, width) for found in diagnostics or checkpoint.diagnostics),
     ]

@@ -13,7 +13,7 @@ from loadstone.screens.quantities import shape
 
 # Largest difference that counts as rounding, as a share of the largest magnitude in that output: several hundred
 # roundings of the dtype, far more than one operation replaced by another makes, far less than another value does.
-_ROUNDING = {torch.float64: 1e-10, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2,
+ROUNDING = {torch.float64: 1e-10, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2,
              torch.complex128: 1e-10, torch.complex64: 1e-4}  # fmt: skip
 
 
@@ -58,8 +58,8 @@ def compare(expected: object, found: object, name: str, tolerance: float | None)
             raise _differs(f"`{output}` is {_kind(their)} in the file and {_kind(our)} in the model", name)
         if _same_bits(our, their):
             continue
-        limit = _ROUNDING.get(our.dtype, 0.0) if tolerance is None else tolerance
-        here, share = _difference(our, their)
+        limit = ROUNDING.get(our.dtype, 0.0) if tolerance is None else tolerance
+        here, share = how_far(our, their)
         if share > limit:
             raise _too_far(output, here, share, limit, name)
         is_equal = False
@@ -72,7 +72,7 @@ def _same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:
     return torch.equal(ours, theirs)
 
 
-def _difference(expected: torch.Tensor, found: torch.Tensor) -> tuple[float, float]:
+def how_far(expected: torch.Tensor, found: torch.Tensor) -> tuple[float, float]:
     """The largest difference, and as a share of the largest magnitude; infinite where a number meets none."""
     wide = torch.complex128 if expected.is_complex() else torch.float64
     one, other = _dense(expected).to(wide), _dense(found).to(wide)

@@ -1,0 +1,259 @@
+"""A copy of a training state, into memory that is kept for the next copy.
+
+Fresh memory costs many times the copying: the kernel hands out and clears every page first.  So there is one arena, as
+large as the state, that all snapshots of a run share.  The first one fills it and pays for the pages; taking another
+makes the one before invalid.
+
+What is copied is the memory that tensors lie in, each stretch of it once: tensors that share memory share it in the
+copy too, with the same shapes and strides, and of a large storage only what some tensor shows is taken.  A stretch is
+a run of bytes of one storage that tensors show without a gap wider than a page::
+
+    storage   ░░░░░░░░█████████████████████████░░░░░░░░░░░░░░░░░░░░████████░░░░
+                      └ a ──────────┘└ c ─────┘                    └ d ───┘
+                           └ b ─┘
+    arena             █████████████████████████ ████████              two stretches, two storages
+
+Memory of a CUDA device goes into a page-locked arena: all transfers are begun at once and waited for together, and the
+copy is a CPU tensor.  That path is written from CUDA's documentation and has not run on a GPU yet.
+"""
+
+from __future__ import annotations
+
+import copy
+import ctypes
+import mmap
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar, final
+
+import torch
+from torch import nn
+
+from loadstone.as_torch import memory_of
+from loadstone.model.threads import share
+
+C = TypeVar("C")
+
+THREADS = 2  # more do not raise the bandwidth of memory, and training wants its cores back
+_BATCH_NBYTES = 16 * 1024 * 1024  # what a thread copies before it looks for more
+_ALIGNMENT = 64  # of a stretch in the arena, as of torch's own memory
+_GRAIN = 16  # a stretch begins at a multiple of this, so that offsets in the largest dtype stay whole
+_GAP = 4096  # bytes that nobody shows and that are copied all the same, rather than to cut a storage in two
+
+
+@final
+class Snapshot:
+    """Copies states one after the other into memory of its own, as much as the largest of them takes."""
+
+    def __init__(self) -> None:
+        self._arenas = {"cpu": _Arena(), "cuda": _Arena(is_pinned=True)}
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory that are held for the next copy."""
+        return sum(arena.nbytes for arena in self._arenas.values())
+
+    def take(self, content: C) -> C:
+        """A copy of nested dicts, lists and values, with tensors on the CPU; the copy before must not be used any more.
+
+        Nothing in `content` may change while this runs, and everything may once it has returned.
+        """
+        tensors: dict[int, torch.Tensor] = {}
+        _gather(content, tensors, set())
+        copies: dict[int, torch.Tensor] = {}
+        storages: dict[int, list[_Shown]] = {}
+        for name, tensor in tensors.items():
+            if _is_plain(tensor):
+                storages.setdefault(tensor.untyped_storage()._cdata, []).append(_shown(name, tensor))
+            else:
+                copies[name] = _by_itself(tensor)
+        stretches = [stretch for shown in storages.values() for stretch in _stretches(shown)]
+        for kind, arena in self._arenas.items():
+            mine = [each for each in stretches if tensors[each.shown[0].name].device.type == kind]
+            places = arena.room_for([each.nbytes for each in mine])
+            _TRANSFERS[kind](arena, mine, places, tensors)
+            for stretch, place in zip(mine, places, strict=True):
+                storage = arena.storage(place, stretch.nbytes)
+                for shown in stretch.shown:
+                    copies[shown.name] = _rebuilt(tensors[shown.name], storage, shown.start - stretch.start)
+        return copy.deepcopy(content, copies)  # which meets every tensor as its copy
+
+    def release(self) -> None:
+        """Give the memory back; it goes once the last copy is gone too."""
+        for arena in self._arenas.values():
+            arena.release()
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """The bytes of its storage that a tensor shows: those from `start` to `stop`."""
+
+    name: int
+    start: int
+    stop: int
+
+
+@dataclass(slots=True)
+class _Stretch:
+    """A run of bytes of one storage, and the tensors in it."""
+
+    start: int
+    stop: int
+    shown: list[_Shown]
+
+    @property
+    def nbytes(self) -> int:
+        return self.stop - self.start
+
+
+def _gather(value: object, tensors: dict[int, torch.Tensor], seen: set[int]) -> None:
+    """Every tensor in the containers, by its id."""
+    if isinstance(value, torch.Tensor):
+        tensors[id(value)] = value
+    elif isinstance(value, (Mapping, list, tuple)) and id(value) not in seen:
+        seen.add(id(value))
+        for item in value.values() if isinstance(value, Mapping) else value:
+            if isinstance(item, torch.Tensor):
+                tensors[id(item)] = item
+            elif isinstance(item, (Mapping, list, tuple)):
+                _gather(item, tensors, seen)
+
+
+def _is_plain(tensor: torch.Tensor) -> bool:
+    """Memory with a shape and strides, and nothing else to it."""
+    return (
+        type(tensor) in (torch.Tensor, nn.Parameter)
+        and tensor.layout == torch.strided
+        and tensor.device.type in _TRANSFERS
+        and not tensor.is_quantized
+        and not tensor.is_nested
+    )
+
+
+def _by_itself(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy of what is not plain memory: sparse, quantised, nested tensors, subclasses, other devices."""
+    copied = tensor.detach().clone()
+    if copied.device.type not in ("cpu", "meta"):
+        copied = copied.cpu()
+    return copied.requires_grad_(tensor.requires_grad)
+
+
+def _shown(name: int, tensor: torch.Tensor) -> _Shown:
+    size = tensor.element_size()
+    start = int(tensor.storage_offset()) * size
+    if tensor.is_contiguous() or tensor.numel() == 0:
+        return _Shown(name, start, start + tensor.numel() * size)
+    span = sum((length - 1) * step for length, step in zip(tensor.shape, tensor.stride(), strict=True)) + 1
+    return _Shown(name, start, start + span * size)
+
+
+def _stretches(shown: list[_Shown]) -> list[_Stretch]:
+    """The stretches of one storage."""
+    if len(shown) > 1:
+        shown.sort(key=lambda each: (each.start, each.stop))
+    stretches: list[_Stretch] = []
+    for each in shown:
+        if stretches and each.start <= stretches[-1].stop + _GAP:
+            stretches[-1].stop = max(stretches[-1].stop, each.stop)
+            stretches[-1].shown.append(each)
+        else:
+            stretches.append(_Stretch(each.start - each.start % _GRAIN, each.stop, [each]))
+    return stretches
+
+
+def _rebuilt(tensor: torch.Tensor, storage: torch.UntypedStorage, start: int) -> torch.Tensor:
+    """The tensor as it was, over memory that holds its bytes from `start` on."""
+    offset = start // tensor.element_size()
+    copied = torch.empty(0, dtype=tensor.dtype, device="cpu").set_(storage, offset, tensor.shape, tensor.stride())
+    if tensor.is_conj():
+        copied = torch.conj(copied)
+    if tensor.is_neg():
+        copied = torch._neg_view(copied)
+    if isinstance(tensor, nn.Parameter):
+        return nn.Parameter(copied, tensor.requires_grad)
+    return copied.requires_grad_() if tensor.requires_grad else copied
+
+
+@final
+class _Arena:
+    """Memory for one copy; it grows when a copy needs more, and never shrinks."""
+
+    def __init__(self, *, is_pinned: bool = False) -> None:
+        self._is_pinned = is_pinned
+        self.release()
+
+    def release(self) -> None:
+        self.nbytes = 0
+        self.pinned = torch.empty(0, dtype=torch.uint8, device="cpu")
+        self._buffer: mmap.mmap | memoryview = memoryview(b"")
+
+    def room_for(self, sizes: Sequence[int]) -> list[int]:
+        """A place for each stretch, in a memory that is large enough for all of them."""
+        places, end = [], 0
+        for size in sizes:
+            places.append(end)
+            end += -(-size // _ALIGNMENT) * _ALIGNMENT
+        if end > self.nbytes:
+            self.release()  # first, so that the old memory and the new are never there together
+            if self._is_pinned:
+                self.pinned = torch.empty(end, dtype=torch.uint8, device="cpu", pin_memory=True)
+                self._buffer = memory_of(self.pinned)
+            else:
+                self._buffer = mmap.mmap(-1, end)
+                if hasattr(mmap, "MADV_HUGEPAGE"):
+                    self._buffer.madvise(mmap.MADV_HUGEPAGE)  # 512 times fewer pages to hand out, where it is heeded
+            self.nbytes = end
+        return places
+
+    def storage(self, place: int, nbytes: int) -> torch.UntypedStorage:
+        """A storage over a part of the memory."""
+        if not nbytes:
+            return torch.empty(0, dtype=torch.uint8, device="cpu").untyped_storage()
+        return torch.frombuffer(self._buffer, dtype=torch.uint8, count=nbytes, offset=place).untyped_storage()
+
+    @property
+    def address(self) -> int:
+        return ctypes.addressof(ctypes.c_char.from_buffer(self._buffer)) if self.nbytes else 0
+
+
+def _from_cpu(
+    arena: _Arena, stretches: Iterable[_Stretch], places: Iterable[int], tensors: Mapping[int, torch.Tensor]
+) -> None:
+    """Copy by two threads; memmove lets go of the interpreter's lock."""
+    base = arena.address
+    batches: list[list[tuple[int, int, int]]] = [[]]
+    room = _BATCH_NBYTES
+    for stretch, place in zip(stretches, places, strict=True):
+        first = tensors[stretch.shown[0].name].untyped_storage().data_ptr() + stretch.start
+        for start in range(0, stretch.nbytes, _BATCH_NBYTES):
+            nbytes = min(stretch.nbytes - start, _BATCH_NBYTES)
+            batches[-1].append((base + place + start, first + start, nbytes))
+            room -= nbytes
+            if room <= 0:
+                batches.append([])
+                room = _BATCH_NBYTES
+    share(batches, _move, threads=THREADS)
+
+
+def _move(batch: Iterable[tuple[int, int, int]]) -> None:
+    for target, source, nbytes in batch:
+        ctypes.memmove(target, source, nbytes)
+
+
+def _from_cuda(
+    arena: _Arena, stretches: Iterable[_Stretch], places: Iterable[int], tensors: Mapping[int, torch.Tensor]
+) -> None:
+    """Begin every transfer, in the order of the work that is under way on each device; then wait for all."""
+    devices = set()
+    for stretch, place in zip(stretches, places, strict=True):
+        tensor = tensors[stretch.shown[0].name]
+        shape = (stretch.nbytes,)
+        source = torch.empty(0, dtype=torch.uint8, device=tensor.device)
+        source.set_(tensor.untyped_storage(), stretch.start, shape, (1,))
+        arena.pinned[place : place + stretch.nbytes].copy_(source, non_blocking=True)
+        devices.add(tensor.device)
+    for device in devices:
+        torch.cuda.current_stream(device).synchronize()
+
+
+_TRANSFERS = {"cpu": _from_cpu, "cuda": _from_cuda}
