@@ -541,6 +541,12 @@ _ROWS: tuple[tuple[str, Severity, str, str, str], ...] = (
         "none.",
         "Make a Run, and take the batches from `run.batches(loader)`.",
     ),
+    (
+        "function-differs", "error", "the model computes something else than the reference",
+        "Both were run in float64 on one input. Where the tensors fit and the outputs do not, a setting such as eps, "
+        "padding or an activation is another one, or tensors of one shape have changed places.",
+        "Look at the module that is named: its settings are compared. Before it, the two models agree.",
+    ),
     # --- exporting ----------------------------------------------------------------------------------------------
     (
         "export-failed", "error", "the model could not be made into a program",

@@ -116,7 +116,7 @@ class Plan:
     weights: str = ""
     recipe_options: Mapping[str, object] = field(default_factory=dict)
     applier: Callable[[Plan], None] | None = field(default=None, repr=False)
-    checker: Callable[[Plan], Probed] | None = field(default=None, repr=False)
+    checker: Callable[[Plan, object, object, object], Probed] | None = field(default=None, repr=False)
 
     @property
     def ok(self) -> bool:
@@ -191,15 +191,21 @@ class Plan:
             raise MatchError(Diagnostic("stale-plan", f"this plan was made for {name} without a live model"), plan=self)
         self.applier(self)
 
-    def check(self) -> Probed:
-        """Prove that the model, filled by this plan, computes what the model that was saved computed.
+    def check(self, example_input: object = None, *, reference: object = None, outputs: object = None) -> Probed:
+        """Prove that the model, filled by this plan, computes what another one computes; gives how far they are apart.
 
-        The file has to have a probe: `save(model, path, probe=example_input)`.  Gives how far the outputs are apart;
-        raises MatchError (probe-differs, no-probe).
+        Args:
+            example_input: a tensor, a tuple of positional arguments or a dict of named ones; None for the input that
+                the file describes, where it was written by `save(model, path, probe=…)`.
+            reference: the model that the weights come from, another implementation for example.  Both are run in
+                float64 (copies of them); where they part, the first module that parts is named.
+            outputs: what the model should give for the input.
+
+        Raises MatchError: probe-differs, function-differs, or no-probe where there is nothing to compare with.
         """
         if self.checker is None:
             raise MatchError(Diagnostic("no-probe", f"{self.source_name} is no file with a probe in it"), plan=self)
-        return self.checker(self)
+        return self.checker(self, example_input, reference, outputs)
 
     def recipe(self) -> str:
         """The options of this plan as TOML, for `recipe=`.  Raises RecipeError where one of them is a callable."""

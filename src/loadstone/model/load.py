@@ -219,16 +219,31 @@ def _planned(model: nn.Module, opened: _Opened, options: Checked) -> Plan:
         made,
         diagnostics=worst_first((*made.diagnostics, *found)),
         applier=partial(apply, loading=loading),
-        checker=None if opened.checkpoint is None else partial(_probed, model, opened.checkpoint.manifest),
+        checker=partial(_checked, model, None if opened.checkpoint is None else opened.checkpoint.manifest),
     )
 
 
-def _probed(model: nn.Module, manifest: Manifest | None, made: Plan) -> Probed:
-    """The model beside the probe of the file; an import of the exporter's rooms only where there is one."""
-    from loadstone.model.probe import check
+def _checked(
+    model: nn.Module, manifest: Manifest | None, made: Plan, example_input: object, reference: object, outputs: object
+) -> Probed:
+    """The model beside the probe of the file, a reference or an output; what runs models is imported only here."""
+    if example_input is None and reference is None and outputs is None:
+        from loadstone.model.probe import check
 
-    kept = [str(action.target) for action in made.actions if action.status in ("kept", "missing")]
-    return check(model, manifest, made.source_name, kept)
+        kept = [str(action.target) for action in made.actions if action.status in ("kept", "missing")]
+        return check(model, manifest, made.source_name, kept)
+    from loadstone.model.equality import gives, same_function
+
+    if example_input is None or (reference is None) == (outputs is None):
+        message = "`check` takes an example input with either `reference` or `outputs`, or nothing at all"
+        raise RecipeError(Diagnostic("invalid-option", message))
+    if reference is None:
+        return gives(model, example_input, outputs)
+    if not isinstance(reference, nn.Module):
+        message = f"`reference` is a {type(reference).__name__}; it has to be a torch.nn.Module"
+        raise RecipeError(Diagnostic("invalid-option", message))
+    pairs = {action.target: action.source for action in made.actions if action.target and action.source}
+    return same_function(model, reference, example_input, pairs)
 
 
 def _extra_state(modules: Mapping[str, nn.Module], opened: _Opened, reader: Reader) -> dict[str, object]:
