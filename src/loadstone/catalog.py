@@ -518,6 +518,27 @@ _ROWS: tuple[tuple[str, Severity, str, str, str], ...] = (
         "To train on with other values, set them after the resume.",
     ),
     (
+        "resume-differs", "error", "the training is not the one that was saved",
+        "An exact resume goes on only where everything is as it was: classes, hyperparameters, config, data loader. "
+        "Each row has both sides. Nothing was changed.",
+        "Make it as it was; or go on with what fits: `run.resume(strict=\"transfer\")`.",
+    ),
+    (
+        "damaged-checkpoint", "warning", "a checkpoint is not what was written",
+        "Its bytes do not have the digest that they were written with. An older, whole checkpoint is used instead.",
+        "See where the damage is: `loadstone verify FILE`. It is deleted only once a newer one is whole.",
+    ),
+    (
+        "newer-checkpoints", "note", "the run goes on from an older checkpoint",
+        "The newer ones stay in the directory, and `resume()` without a name takes the newest of all.",
+        "Keep the new branch in a directory of its own.",
+    ),
+    (
+        "foreign-count", "note", "what other code counted is taken as it stands",
+        "Some scripts save the number of the last epoch counted from 0, others how many are finished.",
+        "Compare `Progress.epoch` with what the script that wrote the file meant.",
+    ),
+    (
         "ambiguous-part", "error", "a training checkpoint has two of a kind",
         "Two places in the file could both be meant, and they differ.",
         "Name the part that you want.",
