@@ -168,8 +168,8 @@ _ROWS: tuple[tuple[str, Severity, str, str, str], ...] = (
     ),
     (
         "zero-hole", "warning", "a stretch of zeros inside a tensor looks like a hole",
-        "Whole blocks of the disk are zero in the middle of numbers that are not, and they do not coincide with a row of "
-        "the tensor. A power cut can leave that where a file was not flushed. It is evidence, no proof.",
+        "Whole blocks of the disk are zero in the middle of numbers that are not, and they do not coincide with a row "
+        "of the tensor. A power cut can leave that where a file was not flushed. It is evidence, no proof.",
         "Compare the file with another copy, or look at these values.",
     ),
     (
@@ -433,8 +433,8 @@ _ROWS: tuple[tuple[str, Severity, str, str, str], ...] = (
     ),
     (
         "oversized-storage", "note", "only a part of a tensor's memory was written",
-        "The tensors that were saved are views of memory that is mostly not theirs. `torch.save` would write all of it, "
-        "here what they show was written. Views that share memory still share it.",
+        "The tensors that were saved are views of memory that is mostly not theirs. `torch.save` would write all of "
+        "it, here what they show was written. Views that share memory still share it.",
         "Nothing needs doing.",
     ),
     (
@@ -490,14 +490,14 @@ _ROWS: tuple[tuple[str, Severity, str, str, str], ...] = (
     ),
     (
         "optimizer-unnamed", "error", "nothing says which state belongs to which parameter",
-        "The state has positions only. The parameters of the file, in its order, and the shapes of the state leave more "
-        "than one way to give them names, or none. A guess would give a layer the momentum of another.",
+        "The state has positions only. The parameters of the file, in its order, and the shapes of the state leave "
+        "more than one way to give them names, or none. A guess would give a layer the momentum of another.",
         "Give the names of the parameters in the order in which the optimizer had them.",
     ),
     (
         "optimizer-other-kind", "warning", "the file's optimizer was of another kind",
-        "The keys of its state or of its groups are not those of this optimizer: momentum of SGD means nothing to Adam. "
-        "Nothing of it is used, and the optimizer keeps the state that it has.",
+        "The keys of its state or of its groups are not those of this optimizer: momentum of SGD means nothing to "
+        "Adam. Nothing of it is used, and the optimizer keeps the state that it has.",
         "Make the same kind of optimizer, or go on with a fresh one.",
     ),
     (
