@@ -54,6 +54,8 @@ def digest_now(path: str | os.PathLike[str], mark: Mark | None = None) -> str:
     """
     with _descriptor_of(path) as descriptor:
         disk().forget(descriptor)  # what the disk holds is asked for, not what is in memory
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_SEQUENTIAL)  # so that the kernel reads further ahead
         running = Digest()
         position = 0
         buffer = memoryview(bytearray(_PIECE_NBYTES))
