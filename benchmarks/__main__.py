@@ -6,7 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import cases, files, report
+from benchmarks import cases, files, report, saving
 
 
 def main() -> int:
@@ -20,10 +20,12 @@ def main() -> int:
         figures += show(cases.load_built_memory(paths))
         meta, meta_bars = cases.load_meta(paths)
         figures += show(meta)
+        saved, saving_bars = saving.save_durably(folder)
+        figures += show(saved)
         figures += show(cases.inspect(folder))
         figures += show(cases.plan(folder))
     parameters = sum(tensor.numel() for tensor in files.model_on_meta().state_dict().values())
-    report.write(figures, bars + meta_bars, layers=files.LAYERS, parameters=parameters)
+    report.write(figures, bars + meta_bars + saving_bars, layers=files.LAYERS, parameters=parameters)
     print("written: docs/benchmarks.md, docs/benchmarks.svg")
     return 0 if all(figure.holds for figure in figures) else 1
 

@@ -45,13 +45,15 @@ if TYPE_CHECKING:
     from loadstone.model.freezing import freeze, unfreeze, unfreeze_next
     from loadstone.model.groups import parameter_groups
     from loadstone.model.load import load, plan
-    from loadstone.model.save import save
+    from loadstone.model.save import Saved, save
     from loadstone.model.surgery.head import replace_head
     from loadstone.model.surgery.inputs import replace_input
     from loadstone.model.surgery.layers import append, insert, remove, replace
     from loadstone.model.surgery.result import Change, Edit
     from loadstone.model.trainable import trainable
     from loadstone.training.optimizers import OptimizerPlan, named_state, names_of, plan_optimizer
+    from loadstone.training.progress import Progress
+    from loadstone.training.run import Run
 
 __version__ = "0.1.0"
 
@@ -60,6 +62,9 @@ _NEEDS_TORCH = {
     "Edit": "loadstone.model.surgery.result",
     "Exported": "loadstone.model.export",
     "OptimizerPlan": "loadstone.training.optimizers",
+    "Progress": "loadstone.training.progress",
+    "Run": "loadstone.training.run",
+    "Saved": "loadstone.model.save",
     "append": "loadstone.model.surgery.layers",
     "build": "loadstone.model.build",
     "export": "loadstone.model.export",
@@ -119,8 +124,11 @@ __all__ = [
     "Opaque",
     "OptimizerPlan",
     "Plan",
+    "Progress",
     "RecipeError",
+    "Run",
     "SaveError",
+    "Saved",
     "SavedModule",
     "SurgeryError",
     "TensorInfo",

@@ -168,8 +168,8 @@ _ROWS: tuple[tuple[str, Severity, str, str, str], ...] = (
     ),
     (
         "zero-hole", "warning", "a stretch of zeros inside a tensor looks like a hole",
-        "Whole blocks of the disk are zero in the middle of numbers that are not, and they do not coincide with a row of "
-        "the tensor. A power cut can leave that where a file was not flushed. It is evidence, no proof.",
+        "Whole blocks of the disk are zero in the middle of numbers that are not, and they do not coincide with a row "
+        "of the tensor. A power cut can leave that where a file was not flushed. It is evidence, no proof.",
         "Compare the file with another copy, or look at these values.",
     ),
     (
@@ -433,8 +433,8 @@ _ROWS: tuple[tuple[str, Severity, str, str, str], ...] = (
     ),
     (
         "oversized-storage", "note", "only a part of a tensor's memory was written",
-        "The tensors that were saved are views of memory that is mostly not theirs. `torch.save` would write all of it, "
-        "here what they show was written. Views that share memory still share it.",
+        "The tensors that were saved are views of memory that is mostly not theirs. `torch.save` would write all of "
+        "it, here what they show was written. Views that share memory still share it.",
         "Nothing needs doing.",
     ),
     (
@@ -490,14 +490,14 @@ _ROWS: tuple[tuple[str, Severity, str, str, str], ...] = (
     ),
     (
         "optimizer-unnamed", "error", "nothing says which state belongs to which parameter",
-        "The state has positions only. The parameters of the file, in its order, and the shapes of the state leave more "
-        "than one way to give them names, or none. A guess would give a layer the momentum of another.",
+        "The state has positions only. The parameters of the file, in its order, and the shapes of the state leave "
+        "more than one way to give them names, or none. A guess would give a layer the momentum of another.",
         "Give the names of the parameters in the order in which the optimizer had them.",
     ),
     (
         "optimizer-other-kind", "warning", "the file's optimizer was of another kind",
-        "The keys of its state or of its groups are not those of this optimizer: momentum of SGD means nothing to Adam. "
-        "Nothing of it is used, and the optimizer keeps the state that it has.",
+        "The keys of its state or of its groups are not those of this optimizer: momentum of SGD means nothing to "
+        "Adam. Nothing of it is used, and the optimizer keeps the state that it has.",
         "Make the same kind of optimizer, or go on with a fresh one.",
     ),
     (
@@ -516,6 +516,27 @@ _ROWS: tuple[tuple[str, Severity, str, str, str], ...] = (
         "Where all parameters of a group come from one saved group, its hyperparameters are the saved ones. "
         "How a step is computed (foreach, fused, capturable) stays as it is.",
         "To train on with other values, set them after the resume.",
+    ),
+    (
+        "resume-differs", "error", "the training is not the one that was saved",
+        "An exact resume goes on only where everything is as it was: classes, hyperparameters, config, data loader. "
+        "Each row has both sides. Nothing was changed.",
+        "Make it as it was; or go on with what fits: `run.resume(strict=\"transfer\")`.",
+    ),
+    (
+        "damaged-checkpoint", "warning", "a checkpoint is not what was written",
+        "Its bytes do not have the digest that they were written with. An older, whole checkpoint is used instead.",
+        "See where the damage is: `loadstone verify FILE`. It is deleted only once a newer one is whole.",
+    ),
+    (
+        "newer-checkpoints", "note", "the run goes on from an older checkpoint",
+        "The newer ones stay in the directory, and `resume()` without a name takes the newest of all.",
+        "Keep the new branch in a directory of its own.",
+    ),
+    (
+        "foreign-count", "note", "what other code counted is taken as it stands",
+        "Some scripts save the number of the last epoch counted from 0, others how many are finished.",
+        "Compare `Progress.epoch` with what the script that wrote the file meant.",
     ),
     (
         "ambiguous-part", "error", "a training checkpoint has two of a kind",

@@ -237,6 +237,22 @@ def test_a_frozen_backbone_costs_its_bytes_once(tmp_path):
     assert_same_tensors(hugging_face_state_dict(tmp_path / "e2"), model.state_dict())
 
 
+def test_a_linked_shard_is_read_back_once_and_a_written_one_once(tmp_path):
+    class Counting(Disk):
+        forgotten = 0
+
+        def forget(self, descriptor: int) -> None:
+            self.forgotten += 1
+            super().forget(descriptor)
+
+    content = {"a": torch.randn(100)}
+    first = write_folder(content, tmp_path / "e1")
+    counting = Counting()
+    with using(counting):
+        second = write_folder(content, tmp_path / "e2", previous=first.path)
+    assert counting.forgotten == len(os.listdir(second.path))
+
+
 def test_deleting_the_folder_before_harms_nothing(tmp_path):
     content = {"a": torch.randn(9), "b": torch.randn(9)}
     first = write_folder(content, tmp_path / "e1")

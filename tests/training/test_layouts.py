@@ -175,6 +175,13 @@ def test_two_epochs_that_differ_are_said_and_not_chosen_from(tmp_path):
     assert same.one("epoch").value == 5
 
 
+def test_a_files_own_epoch_comes_before_one_further_in(tmp_path):
+    content = {"state_dict": trained()["net"], "meta": {"epoch": 3}, "epoch": 5}
+    parts = parts_of(content, tmp_path / "a.pth")
+    assert parts.one("epoch").value == 5
+    assert parts.diagnostics == ()
+
+
 def test_a_schedulers_own_counts_are_not_the_files(tmp_path):
     has = trained()
     parts = parts_of({"model": has["net"], "scheduler": {"last_epoch": 3, "_step_count": 4}}, tmp_path / "a.pth")

@@ -164,6 +164,16 @@ def test_training_on_does_not_change_what_was_loaded_from():
     assert saved["state"][0]["momentum_buffer"].equal(before["state"][0]["momentum_buffer"])
 
 
+def test_what_is_new_keeps_the_state_that_the_optimizer_has():
+    old, new = Layers("a"), Layers("ab")
+    first, second = (torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9) for model in (old, new))
+    stepped(old, first, 0, 1)
+    stepped(new, second, 5, 1)
+    before = second.state[new.b.bias]["momentum_buffer"].clone()
+    plan_optimizer(second, named_state(first, old), model=new, strict="transfer").apply()
+    assert second.state[new.b.bias]["momentum_buffer"].equal(before)
+
+
 def test_a_parameter_of_another_shape_starts_afresh():
     old, new = Layers("a", head=5), Layers("a", head=7)
     first = torch.optim.Adam(old.parameters())

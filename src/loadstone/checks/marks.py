@@ -11,10 +11,12 @@ import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from loadstone.errors import Diagnostic, IntegrityError
 from loadstone.io.digests import DIGITS, PREFIX, UNKNOWN, Digest, is_digest
 from loadstone.io.disk import disk
+from loadstone.io.sources import missing_file
 from loadstone.manifest import COMMENT, FILE_ENTRY
 
 _PIECE_NBYTES = 1024 * 1024  # stays in a core's cache between the read and the digest
@@ -35,12 +37,8 @@ class Mark:
 def mark_in(descriptor: int) -> Mark | None:
     """The file's own digest, where it has one; raises OSError."""
     size = os.fstat(descriptor).st_size
-    head = os.pread(descriptor, 9, 0)
-    if head.startswith(b"PK\3\4"):
-        return _in_zip(descriptor, size)
-    if len(head) == 9:
-        return _in_safetensors(descriptor, size, int.from_bytes(head[:8], "little"))
-    return None
+    in_zip = _in_zip(descriptor, size)  # whatever the first bytes are: they may be what is damaged
+    return _in_safetensors(descriptor, size) if in_zip is None else in_zip
 
 
 def mark_of(path: str | os.PathLike[str]) -> Mark | None:
@@ -56,6 +54,8 @@ def digest_now(path: str | os.PathLike[str], mark: Mark | None = None) -> str:
     """
     with _descriptor_of(path) as descriptor:
         disk().forget(descriptor)  # what the disk holds is asked for, not what is in memory
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_SEQUENTIAL)  # so that the kernel reads further ahead
         running = Digest()
         position = 0
         buffer = memoryview(bytearray(_PIECE_NBYTES))
@@ -84,6 +84,8 @@ def _descriptor_of(path: str | os.PathLike[str]) -> Iterator[int]:
             yield descriptor
         finally:
             os.close(descriptor)
+    except FileNotFoundError as error:
+        raise missing_file(Path(path)) from error
     except OSError as error:
         raise IntegrityError(Diagnostic("io-error", f"reading `{path}`: {error.strerror or error}")) from error
 
@@ -98,8 +100,9 @@ def _in_zip(descriptor: int, size: int) -> Mark | None:
     return Mark(own, size - DIGITS) if comment.startswith(COMMENT) and is_digest(own) else None
 
 
-def _in_safetensors(descriptor: int, size: int, header_nbytes: int) -> Mark | None:
+def _in_safetensors(descriptor: int, size: int) -> Mark | None:
     """A quote inside a text of the header is escaped, so that these bytes can only be the entry itself."""
+    header_nbytes = int.from_bytes(os.pread(descriptor, 8, 0), "little")
     if not 2 <= header_nbytes <= min(_MAX_HEADER_NBYTES, size - 8):
         return None
     header = os.pread(descriptor, header_nbytes, 8)

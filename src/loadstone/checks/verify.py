@@ -45,12 +45,7 @@ def verify(path: str | os.PathLike[str]) -> VerifyReport:
     try:
         checkpoint = open_checkpoint(path)
     except LoadstoneError as error:
-        if error.code in _COULD_NOT:
-            raise
-        nbytes = place.stat().st_size if place.is_file() else 0
-        return VerifyReport(
-            os.fspath(path), "", (FileCheck(os.fspath(path), nbytes, "structure", False),), 0, error.diagnostics
-        )
+        return _unopened(place, error)
     with checkpoint:
         checks: list[FileCheck] = []
         found = [noticed for noticed in checkpoint.diagnostics if noticed.code in _NOTICED]
@@ -64,6 +59,19 @@ def verify(path: str | os.PathLike[str]) -> VerifyReport:
         )
 
 
+def _unopened(path: Path, error: LoadstoneError) -> VerifyReport:
+    """Damage that keeps the file from being opened; raises the error where it is no damage, or nobody can tell."""
+    mark = mark_of(path) if path.is_file() else None
+    found = mark and digest_now(path, mark)
+    is_damaged = mark is not None and found != mark.digest
+    if error.code in _COULD_NOT and not is_damaged:
+        raise error
+    damage = (_damaged(str(path), (("written", mark.digest), ("found", str(found)))),) if mark and is_damaged else ()
+    nbytes = path.stat().st_size if path.is_file() else 0
+    checks = (FileCheck(str(path), nbytes, "digest" if mark else "structure", False),)
+    return VerifyReport(str(path), "", checks, 0, (*damage, *error.diagnostics))
+
+
 def _prove(name: str, checkpoint: Checkpoint) -> tuple[Proof, list[Diagnostic]]:
     """What could be compared in one file, and what differs."""
     mark = mark_of(name)
@@ -72,6 +80,8 @@ def _prove(name: str, checkpoint: Checkpoint) -> tuple[Proof, list[Diagnostic]]:
         found = digest_now(name, mark)
         if found == mark.digest:
             return "digest", []
+        if len(checkpoint.files) > 1:  # the digests of its tensors are in the shard
+            return "digest", list(verify(name).diagnostics)
         return "digest", _located(name, checkpoint, (("written", mark.digest), ("found", found)))
     if is_ours:
         return "digest", _located(name, checkpoint, (("found", "no digest of the file, where its writer put one"),))
@@ -93,8 +103,11 @@ def _located(name: str, checkpoint: Checkpoint, evidence: tuple[tuple[str, str],
     if records:
         return records
     where = "outside the bytes of its tensors" if marks else "unknown: the digests of its tensors cannot be read"
-    message = f"`{name}` is damaged: its bytes are not those that were written"
-    return [Diagnostic("bad-digest", message, (*evidence, ("where", where)))]
+    return [_damaged(name, (*evidence, ("where", where)))]
+
+
+def _damaged(name: str, evidence: tuple[tuple[str, str], ...]) -> Diagnostic:
+    return Diagnostic("bad-digest", f"`{name}` is damaged: its bytes are not those that were written", evidence)
 
 
 def _records(archive: Archive, checkpoint: Checkpoint) -> Iterable[Diagnostic]:

@@ -24,6 +24,7 @@ _SMALL_NBYTES = 64 * 1024  # below this a system call costs more than moving the
 _TOGETHER_NBYTES = 1024 * 1024
 _AT_WORK = 2  # pieces that wait for their digest; each may be memory that was made for it
 _WRITEBACK_NBYTES = 32 * 1024 * 1024  # the device works while the rest is still being written
+_AHEAD_NBYTES = 32 * 1024 * 1024
 _READ_NBYTES = 1024 * 1024  # stays in a core's cache between the read and the digest
 
 ZEROS = b"0" * DIGITS
@@ -118,11 +119,14 @@ def check_written(partial: Path, digest: str, offset: int, shown: str) -> None:
     """
     running = Digest()
     buffer = memoryview(bytearray(_READ_NBYTES))
-    position = 0
+    position = asked = 0
     descriptor = os.open(partial, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
     try:
         disk().forget(descriptor)
-        while count := os.readv(descriptor, [buffer]):
+        while True:
+            asked = _ask_ahead(descriptor, position, asked)
+            if not (count := os.readv(descriptor, [buffer])):
+                break
             first, last = max(offset - position, 0), min(offset + DIGITS - position, count)
             if first < last:
                 said = bytes(buffer[first:last])
@@ -136,6 +140,14 @@ def check_written(partial: Path, digest: str, offset: int, shown: str) -> None:
         os.close(descriptor)
     if str(running) != digest:
         raise _differs(shown, digest, str(running))
+
+
+def _ask_ahead(descriptor: int, position: int, asked: int) -> int:
+    """Have the kernel read ahead by far more than it would of itself: a device gives twice as much then."""
+    if position + _AHEAD_NBYTES <= asked or not hasattr(os, "posix_fadvise"):
+        return asked
+    os.posix_fadvise(descriptor, asked, 2 * _AHEAD_NBYTES, os.POSIX_FADV_WILLNEED)
+    return asked + 2 * _AHEAD_NBYTES
 
 
 def _differs(shown: str, written: str, found: str) -> SaveError:

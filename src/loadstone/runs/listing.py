@@ -99,10 +99,10 @@ def is_run(folder: Path) -> bool:
 
 
 def verified_now(entries: Iterable[Entry], verified: Verified, *, check: Verify | None = None) -> list[Entry]:
-    """The same entries, those that were not verified read and compared with their digests."""
-    return [
-        _verified(entry, verified, check or _findings) if entry.state == "unverified" else entry for entry in entries
-    ]
+    """The same entries, those that were not verified read and compared with their digests; what goes away, left out."""
+    look = check or _findings
+    judged = (_verified(entry, verified, look) if entry.state == "unverified" else entry for entry in entries)
+    return [entry for entry in judged if entry is not None]
 
 
 def newest_first(entries: Iterable[Entry], name: str | None = None) -> list[Entry]:
@@ -167,8 +167,8 @@ def _opened(path: Path) -> Entry:
         with open_checkpoint(path) as checkpoint:
             manifest, noticed = checkpoint.manifest, checkpoint.diagnostics
     except LoadstoneError as error:
-        if isinstance(error, FileNotFoundError) and not path.exists():
-            raise
+        if not path.exists():
+            raise FileNotFoundError(path) from error
         named = _named(path, path.name)
         return replace(named, state="damaged" if named.name else "foreign", diagnostics=error.diagnostics)
     if manifest is not None and manifest.training:
@@ -224,11 +224,16 @@ def _with_facts(entry: Entry, facts: Facts) -> Entry:
     return replace(entry, is_pinned=is_pinned, is_resumed_from=is_resumed_from)
 
 
-def _verified(entry: Entry, verified: Verified, check: Verify) -> Entry:
+def _verified(entry: Entry, verified: Verified, check: Verify) -> Entry | None:
+    """The entry with what its bytes say; None where somebody removed it meanwhile, which is no damage."""
     try:
         findings = check(entry.path)
-    except FileNotFoundError:
-        return replace(entry, state="unverified")  # gone meanwhile; it does not count
+    except OSError:
+        if os.path.lexists(entry.path):
+            raise
+        return None
+    if findings and not os.path.lexists(entry.path):
+        return None
     verified.add(entry.path, findings, stamp=entry.stamp)
     return _judged(entry, findings)
 

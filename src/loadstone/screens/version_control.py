@@ -32,7 +32,8 @@ def render_setup(setup: Setup, *, is_dry_run: bool, width: int = 100, color: boo
         if each.file != file:
             file = each.file
             lines += [EMPTY, indented(_MARGIN, line(file))]
-        text = cut_middle(f"{each.name}{'' if each.is_attribute else ' ='} {each.value}", room)
+        name = f"{each.name} " if each.is_attribute else f"{each.name} = "
+        text = name + cut_middle(each.value, room - cells(name))
         lines.append(indented(2 * _MARGIN, line(text, " " * (room - cells(text) + 2), _outcome(each, is_dry_run))))
         if each.found is not None and not each.is_there:
             lines.append(indented(3 * _MARGIN, line((f"instead of {each.found}", "warning"))))

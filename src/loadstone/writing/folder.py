@@ -14,7 +14,7 @@ import contextlib
 import os
 import re
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
@@ -50,6 +50,7 @@ class NewFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.files: dict[str, Listed] = {}
+        self.linked: set[str] = set()  # of these files, those that have been read back
 
     def write(self, name: str, nbytes: int, pieces: Iterable[bytes | memoryview], *, is_shared: bool = False) -> Listed:
         """A new file out of `pieces`, `nbytes` bytes in all, flushed; read-only where later folders may link to it."""
@@ -89,12 +90,14 @@ class NewFolder:
             raise DamagedLinkError(f"`{source}` cannot be read: {error.strerror or error}") from error
         if found != listed:
             raise DamagedLinkError(f"`{source}` is damaged: {found.digest} instead of {listed.digest}")
+        self.linked.add(name)
 
     def empty(self) -> None:
         """Take all files out again."""
         for name in list(self.files):
             disk().remove(self.path / name)
             del self.files[name]
+        self.linked.clear()
 
     def reread(self, name: str) -> Listed:
         """What the device gives for the file now."""
@@ -171,9 +174,8 @@ def _refuse_occupied(target: Path) -> None:
 
 
 def _verify(folder: NewFolder, path: Path) -> None:
-    wrong: Mapping[str, Listed] = {
-        name: found for name, listed in folder.files.items() if (found := folder.reread(name)) != listed
-    }
+    written = {name: listed for name, listed in folder.files.items() if name not in folder.linked}
+    wrong = {name: found for name, listed in written.items() if (found := folder.reread(name)) != listed}
     if wrong:
         name, found = next(iter(wrong.items()))
         raise SaveError(

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import torch
 
-PIECE_NBYTES = 8 * 1024 * 1024
+PIECE_NBYTES = 2 * 1024 * 1024
 
 
 def pieces_of(tensor: torch.Tensor) -> Iterator[memoryview]:

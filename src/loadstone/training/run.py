@@ -1,0 +1,398 @@
+"""Run: a training that can be stopped at any moment and goes on as if it had not been.
+
+    run = ls.Run("runs/resnet18", model=model, optimizer=optimizer, scheduler=scheduler, data=loader)
+    run.resume()
+    for epoch in run.epochs(50):
+        for x, y in run.batches(loader):
+            ...
+        run.save(loss=loss)
+
+The loop stays the script's own.  `epochs` counts, `batches` knows the place in the epoch, `save` writes; everything
+else is in the rooms beside: what there is to save (parts), the generators, the loader's place (loaders), the directory
+(store), and putting it all back (resuming).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar, final
+
+from torch import nn
+from torch.optim import Optimizer
+
+from loadstone.checkpoint import open_checkpoint
+from loadstone.errors import Diagnostic, Fix, MatchError, RecipeError
+from loadstone.runs.keep import Keep, Mode
+from loadstone.runs.listing import Entry
+from loadstone.training import differences, loaders
+from loadstone.training.every import Due, parse_every
+from loadstone.training.generators import generators_state, put_generators, put_own_generators
+from loadstone.training.parts import Several, content_of, gather
+from loadstone.training.progress import Progress, Report, describe
+from loadstone.training.resuming import Resume, Strict, carry_out, plan_resume
+from loadstone.training.saved_run import SavedRun, read_run
+from loadstone.training.store import Store
+from loadstone.training.termination import Termination
+from loadstone.training.values import plain_config, plain_metrics
+from loadstone.training.witness import attend, redirected
+
+B = TypeVar("B")
+
+
+@final
+class Run:
+    """A training run: a directory of checkpoints, and the objects that they are of.
+
+    Args:
+        folder: where the checkpoints are; made by the first save.
+        model: its state dict is saved without the names of wrappers (DataParallel, torch.compile); a dict of models is
+            saved as one.
+        optimizer, scheduler, scaler: one, or a dict or list of several.
+        state: other objects with `state_dict` and `load_state_dict`, by name: `{"ema": ema}`.
+        data: the loader of `batches`.
+        name: what the checkpoints are called; by default the model's class in lower case.
+        config: plain values, saved along, and compared by an exact resume.
+        keep: which checkpoints stay; None: all of them.
+        every: save without being asked: "500 steps", "10 minutes", "5 epochs"; between two batches, or two epochs.
+        wait: False: write in the background, while the training goes on.
+        layout: "file", or "folder" of shards, where what did not change is not written again.
+
+    Raises RecipeError (invalid-option).
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        model: nn.Module | Mapping[str, nn.Module] | None = None,
+        optimizer: Several = None,
+        scheduler: Several = None,
+        scaler: Several = None,
+        state: Several = None,
+        data: Iterable[Any] | None = None,
+        name: str | None = None,
+        config: object = None,
+        keep: Keep | None = None,
+        every: str | int | None = None,
+        wait: bool = True,
+        layout: str = "file",
+    ) -> None:
+        self._parts = gather(model, optimizer, scheduler, scaler, state)
+        self._loader = data
+        self._config = plain_config(config)
+        self._due = Due(None if every is None else parse_every(every), time.monotonic)
+        own_name = type(self._parts.model).__name__.lower() if isinstance(model, nn.Module) else "run"
+        self._store = Store(redirected(folder), name or own_name, keep=keep, layout=layout, wait=wait)
+        self._store.is_usable()
+        self._termination = Termination()
+        self._epoch = self._step = self._batch = 0
+        self._is_in_epochs = False
+        self._is_in_batches = False
+        self._counts_batches = False
+        self._place: loaders.Place | None = None  # where the epoch that a resume found goes on
+        self._start: dict[str, Any] | None = None  # the generators before the running epoch's iterator
+        self._pending: dict[str, Any] | None = None  # the generators that the next epoch begins with
+        self._own: list[Any] = []  # and those of its loader
+        self._expected: dict[str, Any] | None = None  # the loader's fingerprint, where it is still to be compared
+        self._saved_at: tuple[int, int, int] | None = None
+        self._stepped: dict[str, int] = {}  # by optimizer: batches that were handed out when it made its last step
+        self._hooks = [
+            each.register_step_post_hook(lambda *_, name=name: self._stepped.__setitem__(name, self._step))
+            for name, each in self._parts.optimizers.items()
+            if isinstance(each, Optimizer)
+        ]
+        named = self._parts.model
+        self._witness = None if named is None else attend(folder, named, self._parts.optimizers.values())
+
+    @property
+    def folder(self) -> Path:
+        """Where the checkpoints are."""
+        return self._store.folder
+
+    @property
+    def epoch(self) -> int:
+        """Epochs that are finished."""
+        return self._epoch
+
+    @property
+    def step(self) -> int:
+        """Batches that were handed out in all."""
+        return self._step
+
+    @property
+    def batch(self) -> int:
+        """Batches that were handed out in the unfinished epoch."""
+        return self._batch
+
+    def resume(self, *, strict: Strict = "exact", checkpoint: str | os.PathLike[str] | None = None) -> Progress:
+        """Go on from the newest whole checkpoint, or from `checkpoint`; zeros where there is none yet.
+
+        Args:
+            strict: "exact": any difference is an error that lists it.  "transfer": weights and optimizer state go by
+                name, and the report says what starts anew.  "weights": the model alone; finished epochs stay finished.
+            checkpoint: a path, or a name in the directory; also one that other code wrote in the usual layouts.
+
+        Raises:
+            MatchError: resume-differs, and every diagnostic of the parts that differ; everything is as it was.
+            IntegrityError: damaged-checkpoint, where no checkpoint is whole; file-not-found.
+        """
+        if strict not in ("exact", "transfer", "weights"):
+            accepted = (("accepted", '"exact", "transfer", "weights"'),)
+            raise RecipeError(Diagnostic("invalid-option", f"`strict` is {strict!r:.40}", accepted))
+        self._store.wait()
+        entry, passed = self._store.newest() if checkpoint is None else (self._store.one(Path(checkpoint)), [])
+        for diagnostic in passed:
+            warnings.warn(str(diagnostic), stacklevel=2)
+        if entry is None:
+            return Progress()
+        with open_checkpoint(entry.path) as opened:
+            saved = read_run(opened)
+            data = None if self._loader is None else loaders.fingerprint(self._loader)
+            made = plan_resume(self._parts, saved, strict, config=self._config, data=data)
+            if made.errors:
+                summary = f"`{entry.path.name}` cannot be resumed ({strict}); nothing was changed"
+                raise MatchError(*made.errors, summary=summary)
+            carry_out(made, self._parts)
+        self._store.go_on_from(entry.path)
+        return self._at(saved, made, entry, strict, [*passed, *self._newer(entry)])
+
+    def _at(self, saved: SavedRun, made: Resume, entry: Entry, strict: Strict, notes: list[Diagnostic]) -> Progress:
+        self._epoch, self._step, self._batch = saved.epoch, saved.step, made.batch
+        self._place, self._pending = made.place, made.generators
+        self._expected = (saved.get("data") or {}).get("loader") if strict == "exact" and self._loader is None else None
+        self._saved_at = self._epoch, self._step, self._batch
+        self._due.saved(epoch=self._epoch, step=self._step)
+        where = describe(self._epoch, self._step, self._batch)
+        head = f"resumed from {entry.path.name} ({strict}): {where}"
+        report = Report(head, tuple(made.lines), (*notes, *made.notes), tuple(made.details))
+        return Progress(self._epoch, self._step, self._batch, entry.path, report)
+
+    def _newer(self, entry: Entry) -> list[Diagnostic]:
+        """A note where the run goes on from an older checkpoint than the newest."""
+        newer = [each for each in self._store.entries() if each.name == entry.name and each.order > entry.order]
+        if not newer or entry.path.parent.resolve() != self.folder.resolve():
+            return []
+        message = f"{len(newer)} checkpoints in `{self.folder}` are newer, and a later `resume()` takes the newest"
+        fix = Fix("keep this branch of the training in a directory of its own", f'Run("{self.folder}-branch", ...)')
+        newest = (("newest", newer[-1].path.name),)
+        return [Diagnostic("newer-checkpoints", message, newest, (fix,))] if not _is_passed(newer) else []
+
+    def epochs(self, total: int) -> Iterator[int]:
+        """The numbers of the epochs that are left of 1 to `total`.
+
+        An epoch is finished when the loop comes back; a checkpoint that is due is written then.
+        """
+        self._termination.install()
+        self._is_in_epochs = True
+        try:
+            while self._epoch < total:
+                self._begin_epoch()
+                try:
+                    yield self._epoch + 1
+                except GeneratorExit:  # the loop was left: what was iterated is done, unless in its middle
+                    if not self._is_in_batches:
+                        self._finish_epoch()
+                    raise
+                self._finish_epoch()
+                self._after(self._due.after_epoch(self._epoch, self._step))
+        finally:
+            self._is_in_epochs = False
+
+    def batches(self, loader: Iterable[B] | None = None) -> Iterator[B]:
+        """The batches of one epoch; of an epoch that was interrupted, those that are left, shuffled as they were.
+
+        A checkpoint that is due is written between two batches.  Without `loader`, those of the run's `data`.
+        """
+        source: Iterable[B] | None = self._loader if loader is None else loader
+        if source is None:
+            raise RecipeError(Diagnostic("invalid-option", "there is no loader, neither here nor as `data` of the run"))
+        if self._is_in_batches or (self._is_in_epochs and self._start is not None):
+            message = f"`batches` is used twice in epoch {self._epoch + 1}; one loader is the one that is trained on"
+            fixes = (Fix("go through other data without it", "for x, y in validation_loader:"),)
+            raise RecipeError(Diagnostic("invalid-option", message, fixes=fixes))
+        self._termination.install()
+        iterator = self._iterator(source)
+        return self._handed_out(source, iterator)
+
+    def _iterator(self, source: Iterable[B]) -> Iterator[B]:
+        place, self._place = self._place, None
+        if self._expected is not None:
+            expected, self._expected = self._expected, None
+            check_loader(expected, source)
+        self._loader, number = source, self._epoch + 1
+        if place is None:
+            self._begin_epoch()
+            self._begin_loader(source)
+            self._batch = 0
+            self._start = generators_state(source)
+            return loaders.begin(source, number)
+        self._pending, self._own = None, []
+        self._start = place.start
+        return loaders.go_on(source, number, place)
+
+    def _handed_out(self, source: Iterable[B], iterator: Iterator[B]) -> Iterator[B]:
+        self._is_in_batches = self._counts_batches = True
+        try:
+            for batch in iterator:
+                self._batch += 1
+                self._step += 1
+                if self._witness is not None:
+                    rates = self._parts.learning_rates()
+                    self._witness.batch(self._epoch + 1, self._batch, self._step, batch, rates)
+                yield batch
+                self._after(self._due.after_batch(self._step))
+        except GeneratorExit:
+            self._leave_batches()  # the loop was left early, on purpose
+            raise
+        finally:
+            self._is_in_batches = False
+        self._leave_batches()
+
+    def _leave_batches(self) -> None:
+        """Without `epochs`, the end of the batches is the end of the epoch."""
+        if not self._is_in_epochs:
+            self._finish_epoch()
+
+    def _begin_epoch(self) -> None:
+        """Once after a resume: whatever the script drew in between does not count."""
+        if self._pending is not None:
+            pending, self._pending = self._pending, None
+            put_generators(pending)
+            self._own = list(pending.get("loader", ()))
+            if self._loader is not None and self._place is None:
+                self._begin_loader(self._loader)
+
+    def _begin_loader(self, loader: object) -> None:
+        """Once after a resume between two epochs, as soon as the loader is known."""
+        own, self._own = self._own, []
+        if own:
+            put_own_generators(loader, own)
+
+    def _finish_epoch(self) -> None:
+        self._epoch += 1
+        self._batch = 0
+        self._start = None
+
+    def _after(self, is_due: bool) -> None:
+        """Between two batches or epochs: save if it is time, or if the process was asked to end."""
+        self._store.check()
+        is_ending = self._termination.is_asked
+        if (is_due or is_ending) and self._saved_at != (self._epoch, self._step, self._batch):
+            self._write({})
+        if is_ending:
+            path = self._store.wait()
+            print(f"loadstone: SIGTERM: the training is saved in {path}", file=sys.stderr, flush=True)
+            self._termination.go_on()
+
+    def save(self, *, epoch: int | None = None, step: int | None = None, **metrics: Any) -> Path | None:
+        """Write a checkpoint now; its path, None where it is written in the background.
+
+        Inside `batches` it is one in the middle of an epoch, after the batch that was handed out last.  Behind it, the
+        epoch is finished.
+
+        Args:
+            epoch, step: epochs finished and batches done, for loops without `epochs` and `batches`.
+            metrics: numbers by name; `loss` is also an entry of the checkpoint itself.
+
+        Raises:
+            SaveError: nothing was written; with `wait=False` this is raised by the next call.
+            RecipeError: a metric is no number.
+        """
+        numbers = plain_metrics(metrics)
+        for name, count in (("epoch", epoch), ("step", step)):
+            if count is not None and (type(count) is not int or count < 0):
+                raise RecipeError(Diagnostic("invalid-option", f"`{name}` is {count!r:.40}; it counts from 0"))
+        self._step = self._step if step is None else step
+        if epoch is not None:
+            self._epoch = epoch
+            self._batch = self._batch if self._is_in_batches else 0
+        elif self._is_in_epochs and not self._is_in_batches:
+            return self._save_finished(numbers)
+        return self._write(numbers)
+
+    def _save_finished(self, metrics: Mapping[str, float]) -> Path | None:
+        """Behind the batches of an epoch: the loop's own count goes on when it comes back."""
+        before = self._epoch, self._batch, self._start
+        self._epoch, self._batch, self._start = self._epoch + 1, 0, None
+        try:
+            return self._write(metrics)
+        finally:
+            self._epoch, self._batch, self._start = before
+
+    def _write(self, metrics: Mapping[str, float]) -> Path | None:
+        content, training = self._content(metrics)
+        path = self._store.write(content, training, self._parts.model)
+        self._saved_at = self._epoch, self._step, self._batch
+        self._due.saved(epoch=self._epoch, step=self._step)
+        return path
+
+    def _content(self, metrics: Mapping[str, float]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The checkpoint, and what its manifest says of the training."""
+        counts = {"epoch": self._epoch, "step": self._step, "batch": self._batch}
+        content: dict[str, Any] = {**counts, **content_of(self._parts, self._accumulating())}
+        if "loss" in metrics:
+            content["loss"] = metrics["loss"]
+        content |= {"metrics": dict(metrics), "config": self._config}
+        content["rng_state"] = generators_state(self._loader)
+        if self._loader is not None:
+            content["data"] = self._data()
+        training = {"name": self._store.name, **counts, "metrics": content["metrics"], "config": self._config}
+        return content, training
+
+    def _data(self) -> dict[str, Any]:
+        data: dict[str, Any] = {"loader": loaders.fingerprint(self._loader)}
+        if self._batch and self._start is not None:
+            data["start"] = self._start
+            if loaders.is_stateful(self._loader):
+                data["state"] = self._loader.state_dict()  # type: ignore[union-attr]
+        return data
+
+    def _accumulating(self) -> list[str]:
+        """Optimizers that made no step since the last batch was handed out: their gradients wait."""
+        known = {name for name, each in self._parts.optimizers.items() if isinstance(each, Optimizer)}
+        return [name for name in known if self._counts_batches and self._stepped.get(name) != self._step]
+
+    def list(self) -> list[Entry]:
+        """Every checkpoint in the directory, oldest first."""
+        return self._store.entries()
+
+    def best(self, metric: str | None = None, mode: Mode | None = None) -> Entry | None:
+        """The whole checkpoint with the best metric, by default the one that `keep` names; None where there is none."""
+        return self._store.best(metric, mode)
+
+    def close(self) -> None:
+        """Wait for what is being written and raise what went wrong; SIGTERM is again as it was."""
+        try:
+            self._store.close()
+        finally:
+            self._termination.restore()
+            for hook in self._hooks:
+                hook.remove()
+            if self._witness is not None:
+                self._witness.finished()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def check_loader(saved: Mapping[str, Any], loader: object) -> None:
+    """Raise MatchError (resume-differs) where the loader is not the one that the checkpoint speaks of."""
+    found = differences.differs("the data loader", differences.by_key(saved, loaders.fingerprint(loader), "data."))
+    if found:
+        raise MatchError(*found)
+
+
+def _is_passed(newer: list[Entry]) -> bool:
+    """All the newer ones are damaged, and were said to be."""
+    return all(each.state == "damaged" for each in newer)
