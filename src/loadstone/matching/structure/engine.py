@@ -1,0 +1,65 @@
+"""The engine: from two lists of items to a Match."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from loadstone.matching.structure.fusing import fuse, signatures
+from loadstone.matching.structure.items import Item, Match
+from loadstone.matching.structure.layers import Layer, layers
+from loadstone.matching.structure.questions import questions
+from loadstone.matching.structure.rules import induce
+from loadstone.matching.structure.solve import Group, State, solve
+from loadstone.matching.structure.verdict import left_over, verdict
+from loadstone.matching.structure.writing import assignments
+
+_NO_ANSWERS: Mapping[str, str] = {}
+
+
+def match(source: Sequence[Item], target: Sequence[Item], *, answers: Mapping[str, str] = _NO_ANSWERS) -> Match:
+    """How `source` fills `target`.
+
+    Args:
+        source, target: the two state dicts, in any order.
+        answers: target key → source key, for what was asked; each settles every place that looks alike.
+    """
+    left, right = layers(_sorted(source)), layers(_sorted(target))
+    left, right = fuse(left, right), fuse(right, left)
+    state = solve(left, right, _groups(left, right, answers))
+    found = assignments(state, target)
+    missing, unused = left_over(state, found, source, target)
+    word, reason = verdict(state, found, missing, unused, source, target)
+    simple = {key: one.sources[0].key for key, one in found.items() if len(one.sources) == 1}
+    return Match(
+        found,
+        questions(state),
+        unused,
+        missing,
+        sum(math.lgamma(len(group.left) + 1) for group in state.groups) / math.log(10),
+        word,
+        reason,
+        induce(simple),
+    )
+
+
+def _sorted(items: Sequence[Item]) -> list[Item]:
+    """In the order of keys: the order of registration must not matter."""
+    return sorted(items, key=lambda item: item.key)
+
+
+def _groups(left: Sequence[Layer], right: Sequence[Layer], answers: Mapping[str, str]) -> list[Group]:
+    """One group for each signature, apart from what was answered."""
+    ours, theirs = signatures(left), signatures(right)
+    owner = {piece.item.key: i for i, one in enumerate(left) for part in one.parts.values() for piece in part.pieces}
+    place = {piece.item.key: i for i, one in enumerate(right) for part in one.parts.values() for piece in part.pieces}
+    said = {place[key]: owner[value] for key, value in answers.items() if key in place and value in owner}
+    said = {b: a for b, a in said.items() if left[a].signature == right[b].signature}
+    used = set(said.values())
+    groups = [Group([a], [b], "answer", "answered") for b, a in said.items()]
+    for signature in ours:
+        one = [a for a in ours[signature] if a not in used]
+        other = [b for b in theirs.get(signature, []) if b not in said]
+        if one and other:
+            groups.append(Group(one, other, "forced", "the only layer of these shapes"))
+    return groups

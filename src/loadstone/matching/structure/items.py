@@ -1,0 +1,139 @@
+"""What goes into a match by structure and what comes out: plain data, no tensors.
+
+An Item is one line of a state dict.  A Match says for every key of the target where its values come from, how sure
+that is and why; what stays open is a Question, and what found no partner is listed on both sides.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from loadstone.matching.structure.rules import Rule
+
+Grade: TypeAlias = Literal["exact", "forced", "sibling", "named", "numbered", "structure", "rule", "answer"]
+
+# What a grade claims, strongest first; none rests on the order of keys or on likeness.
+GRADES: dict[Grade, str] = {
+    "exact": "the same key and shape",
+    "answer": "said by the person who asked",
+    "forced": "the only layer with these shapes on either side",
+    "sibling": "the only one left beside layers that are settled",
+    "rule": "settled pairs elsewhere end in the same two names",
+    "named": "the word that tells it from the others is the same on both sides",
+    "numbered": "the same place in a numbered family",
+    "structure": "the only branch of this size on either side",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One key of a state dict.
+
+    Attributes:
+        dtype: torch's name, as in "float32".
+        kind: what the model says the tensor is, where there is a model.
+        module: class of the module that owns it, where there is a model.
+        storage: a name shared by keys that are the same memory.
+    """
+
+    key: str
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+    kind: Literal["parameter", "buffer"] | None = None
+    module: str | None = None
+    storage: str | None = None
+
+    @property
+    def elements(self) -> int:
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Reshape:
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Permute:
+    """Axes in a new order, as in torch.permute."""
+
+    dims: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Narrow:
+    """Rows `start` to `start + length` of the first axis."""
+
+    start: int
+    length: int
+
+
+Step: TypeAlias = Reshape | Permute | Narrow
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A tensor of the source, and what is done to it before it is used."""
+
+    key: str
+    steps: tuple[Step, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """Where the values of one target key come from.
+
+    Each source is taken with its own steps; several are then joined along the first axis; then follow `steps`.
+    """
+
+    target: str
+    sources: tuple[Taken, ...]
+    steps: tuple[Step, ...]
+    grade: Grade
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What the names and shapes leave open, once for all places that look alike.
+
+    Attributes:
+        target: the key to decide first.
+        options: source keys it may come from; `answers={target: option}` settles this and every place like it.
+        places: how many groups of layers wait for the same answer.
+    """
+
+    text: str
+    target: str
+    options: tuple[str, ...]
+    places: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unmatched:
+    key: str
+    near: str  # what comes closest on the other side and what speaks against it; may be empty
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """How a source fits a target.
+
+    Attributes:
+        assignments: by target key, in the target's order; only what may be applied without asking.
+        admissible: log10 of the number of ways to pair what stays open; 0 when nothing does.
+        verdict: "complete": every tensor on either side has its partner; "partial": what is there may be applied,
+            the rest is listed; "refused": these are probably not the same network, nothing should be applied unread.
+    """
+
+    assignments: Mapping[str, Assignment]
+    questions: tuple[Question, ...]
+    unmatched_source: tuple[Unmatched, ...]
+    unmatched_target: tuple[Unmatched, ...]
+    admissible: float
+    verdict: Literal["complete", "partial", "refused"]
+    reason: str
+    rules: tuple[Rule, ...]

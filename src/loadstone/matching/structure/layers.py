@@ -1,0 +1,186 @@
+"""Layers: tensors that belong together become one node, in one canonical form.
+
+A convolution and a batch norm can never exchange one tensor when the node, not the tensor, is what gets matched: a
+node is a path with roles (weight, bias, mean, var ...), and its signature is what roles have which shapes.  The
+canonical form makes signatures comparable across implementations:
+
+- axes of length one are dropped: a 1×1 convolution is a linear layer
+- weights stored (in, out) are turned: `kernel` by the convention of TensorFlow and flax, others where the length of
+  the bias says so; a square matrix takes the side that all others of its block prove
+- parts of a projection (q, k, v; the gates of a recurrent cell) may be joined, see fusing
+
+Each canonical tensor keeps the pieces it was made of, so that an assignment can be written in the files' own keys.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from loadstone.matching.structure.items import Item, Permute, Reshape, Step
+from loadstone.matching.structure.words import Path, place
+
+_COUNTED_DTYPES = ("float", "bfloat", "complex", "half", "double")
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A stored tensor as rows of a canonical one."""
+
+    item: Item
+    rows: int
+    turned: bool = False  # stored with the output axis last
+    middle: tuple[int, ...] = ()  # the canonical shape as the turned tensor has it, kernel axes before output
+
+    def to_canonical(self, shape: tuple[int, ...]) -> tuple[Step, ...]:
+        steps: list[Step] = []
+        if self.turned:
+            if self.item.shape != self.middle:
+                steps.append(Reshape(self.middle))
+            steps.append(Permute(_turning(len(self.middle))))
+        if steps or self.item.shape != shape:
+            steps.append(Reshape(shape))
+        return tuple(steps)
+
+    def from_canonical(self) -> tuple[Step, ...]:
+        """Steps from the canonical shape to the stored one."""
+        steps: list[Step] = []
+        if self.turned:
+            forward = _turning(len(self.middle))
+            steps.append(Reshape(tuple(self.middle[dim] for dim in forward)))
+            steps.append(Permute(tuple(forward.index(dim) for dim in range(len(forward)))))
+        return (*steps, Reshape(self.item.shape))
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One canonical tensor of a layer: pieces stacked along the first axis."""
+
+    shape: tuple[int, ...]
+    pieces: tuple[Piece, ...]
+
+
+Signature = tuple[tuple[str, tuple[int, ...]], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    path: Path
+    text: str
+    parts: dict[str, Part]  # role → tensor
+    square: bool = False  # its orientation is not proven: square, and nothing in its block says more
+
+    @property
+    def signature(self) -> Signature:
+        shapes = sorted((role, part.shape) for role, part in self.parts.items() if role != "count")
+        return (("", shapes[0][1]),) if len(shapes) == 1 else tuple(shapes)
+
+    @property
+    def elements(self) -> int:
+        return sum(math.prod(part.shape) for role, part in self.parts.items() if role != "count")
+
+
+def counts(item: Item) -> bool:
+    """The tensor has values that matter: counters and index tables are the model's own."""
+    return item.dtype.startswith(_COUNTED_DTYPES) and not item.key.endswith("num_batches_tracked")
+
+
+def layers(items: Iterable[Item]) -> list[Layer]:
+    """The layers of a state dict, in order of first appearance."""
+    grouped: dict[str, list[tuple[str, Path, Item]]] = {}
+    for item in items:
+        path, text, role = place(item.key)
+        grouped.setdefault(text, []).append((role, path, item))
+    found: list[tuple[Path, str, dict[str, Item]]] = []
+    for text, members in grouped.items():
+        roles: dict[str, Item] = {}
+        for role, path, item in members:
+            if role == "count" or counts(item):
+                roles[role if role not in roles else item.key] = item
+        if any(role != "count" for role in roles):
+            found.append((members[0][1], text, roles))
+    return _oriented(found)
+
+
+def _oriented(found: Sequence[tuple[Path, str, dict[str, Item]]]) -> list[Layer]:
+    says: dict[str, set[bool]] = {}  # block → orientations that biases prove in it
+    for _, text, roles in found:
+        proven = _orientation(roles)
+        if proven is not None:
+            for scope in _scopes(text):
+                says.setdefault(scope, set()).add(proven)
+    made = []
+    for path, text, roles in found:
+        turned = _orientation(roles)
+        unsure = False
+        if turned is None:
+            evidence = next((says[scope] for scope in _scopes(text) if scope in says), {False})
+            has_bias = "bias" in roles and _is_square(roles)
+            turned = has_bias and evidence == {True}
+            unsure = has_bias and len(evidence) > 1
+        parts = {role: Part(*_canonical(role, item, roles, turned)) for role, item in roles.items()}
+        made.append(Layer(path, text, parts, unsure))
+    return made
+
+
+def _orientation(roles: dict[str, Item]) -> bool | None:
+    """Whether the weight is stored with its output axis last, as far as the layer itself can say."""
+    weight, bias = roles.get("weight"), roles.get("bias")
+    if weight is None or len(weight.shape) < 2:
+        return None
+    if weight.key.endswith("kernel"):
+        return True
+    if bias is None or len(weight.shape) != 2 or len(bias.shape) != 1 or _is_square(roles):
+        return None
+    rows, columns = weight.shape
+    outputs = bias.shape[0]
+    return None if outputs not in (rows, columns) else outputs == columns
+
+
+def _is_square(roles: dict[str, Item]) -> bool:
+    weight = roles.get("weight")
+    return weight is not None and len(weight.shape) == 2 and weight.shape[0] == weight.shape[1]
+
+
+def _scopes(text: str) -> list[str]:
+    """Containers of a layer, nearest first, up to the whole."""
+    scopes = []
+    while text:
+        text = text.rpartition(".")[0]
+        scopes.append(text)
+    return scopes
+
+
+def _canonical(
+    role: str, item: Item, roles: dict[str, Item], turned: bool
+) -> tuple[tuple[int, ...], tuple[Piece, ...]]:
+    shape = item.shape
+    if role == "weight" and turned:
+        bias = roles.get("bias")
+        outputs = _trailing(shape, bias.shape) if bias else 1
+        if len(shape) == 4 and outputs == 1:  # height, width, in, out
+            middle = shape
+            canonical = (shape[3], shape[2], shape[0], shape[1])
+        else:
+            middle = (math.prod(shape[:-outputs]), math.prod(shape[-outputs:]))
+            canonical = (middle[1], middle[0])
+        canonical = squeezed(canonical)
+        return canonical, (Piece(item, canonical[0] if canonical else 1, True, middle),)
+    if role == "bias" and len(shape) > 1 and roles.get("weight", item).key.endswith("kernel"):
+        shape = (math.prod(shape),)
+    shape = squeezed(shape)
+    return shape, (Piece(item, shape[0] if shape else 1),)
+
+
+def _trailing(weight: tuple[int, ...], bias: tuple[int, ...]) -> int:
+    """How many axes at the end of a kernel are outputs: those the bias has."""
+    return len(bias) if weight[-len(bias) :] == bias else 1
+
+
+def squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(size for size in shape if size != 1)
+
+
+def _turning(axes: int) -> tuple[int, ...]:
+    return (3, 2, 0, 1) if axes == 4 else (1, 0)

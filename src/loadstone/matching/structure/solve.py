@@ -1,0 +1,282 @@
+"""Solve: groups of layers that are known to belong together, made smaller until each holds one pair.
+
+A group says: these layers of the source are those of the target, in some order.  It begins as one group for each
+signature and is only ever split, by evidence that binds both sides; a group of one and one is a pair.  Evidence of
+different kinds takes turns until nothing moves, the strongest first:
+
+    siblings    an undecided layer lies in the same container as layers that are paired: its partner lies where
+                theirs lie, and the other side must say the same
+    rules       paired layers elsewhere end in the same two suffixes, and never in another combination
+    tries       numbered families and branches, see tries
+    words       a word that as many have on the one side as on the other
+
+A number once paired binds its whole family: a later split that would pair it otherwise is not made.  What no evidence
+splits stays a group, and becomes a question.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from loadstone.matching.structure.items import Grade
+from loadstone.matching.structure.layers import Layer
+from loadstone.matching.structure.tries import Split, branches, trie
+from loadstone.matching.structure.words import Path
+
+_SUFFIX = 6  # tokens of a path's end that a rule may rest on
+_STRENGTH: dict[Grade, int] = {
+    "exact": 8, "answer": 7, "forced": 6, "sibling": 5, "rule": 4, "named": 3, "numbered": 2, "structure": 1,
+}  # fmt: skip
+
+
+@dataclass(slots=True)
+class Group:
+    left: list[int]
+    right: list[int]
+    grade: Grade = "forced"
+    evidence: str = ""
+
+    @property
+    def is_pair(self) -> bool:
+        return len(self.left) == len(self.right) == 1
+
+
+@dataclass(slots=True)
+class State:
+    source: Sequence[Layer]
+    target: Sequence[Layer]
+    groups: list[Group]
+    pairs: dict[int, tuple[int, Grade, str]] = field(default_factory=dict)
+    backward: dict[int, int] = field(default_factory=dict)
+    under: tuple[dict[Path, list[int]], dict[Path, list[int]]] = field(default_factory=lambda: ({}, {}))
+    suffixes: dict[tuple[Path, Path], int] = field(default_factory=dict)
+    numbers: dict[tuple[Path, Path], dict[int, int]] = field(default_factory=dict)
+
+    def settle(self) -> None:
+        """Move groups of one and one to the pairs."""
+        rest = []
+        for group in self.groups:
+            if group.is_pair:
+                self._pair(group)
+            elif group.left and group.right:
+                rest.append(group)
+        self.groups = rest
+
+    def _pair(self, group: Group) -> None:
+        a, b = group.left[0], group.right[0]
+        self.pairs[a] = (b, group.grade, group.evidence)
+        self.backward[b] = a
+        for side, index, path in ((0, a, self.source[a].path), (1, b, self.target[b].path)):
+            for depth in range(len(path)):
+                self.under[side].setdefault(path[:depth], []).append(index)
+        left, right = self.source[a].path, self.target[b].path
+        for i in range(1, min(_SUFFIX, len(left)) + 1):
+            for j in range(1, min(_SUFFIX, len(right)) + 1):
+                key = (left[-i:], right[-j:])
+                self.suffixes[key] = self.suffixes.get(key, 0) + 1
+
+    def agrees(self, splits: Iterable[Split]) -> bool:
+        """The numbers these splits pair are not paired otherwise."""
+        for split in splits:
+            if split.numbers:
+                family, number, other, partner = split.numbers
+                known = self.numbers.get((family, other), {})
+                if known.get(number, partner) != partner:
+                    return False
+                if any(value == partner and key != number for key, value in known.items()):
+                    return False
+        return True
+
+    def note(self, splits: Iterable[Split]) -> None:
+        for split in splits:
+            if split.numbers:
+                family, number, other, partner = split.numbers
+                self.numbers.setdefault((family, other), {})[number] = partner
+
+
+def solve(source: Sequence[Layer], target: Sequence[Layer], groups: list[Group]) -> State:
+    """Split until nothing moves; `groups` hold what is known to begin with."""
+    state = State(source, target, groups)
+    state.settle()
+    kinds = (_siblings, _suffix_rules, _tries, _shared_words)
+    while True:
+        for kind in kinds:
+            if _round(state, kind):
+                break
+        else:
+            return state
+
+
+def _round(state: State, kind: object) -> bool:
+    moved = False
+    groups: list[Group] = []
+    for group in sorted(state.groups, key=lambda group: -len(group.left)):
+        splits = kind(state, group)  # type: ignore[operator]
+        made = _apply(state, group, splits) if splits and state.agrees(splits) else None
+        moved = moved or made is not None
+        groups += made or [group]
+    state.groups = groups
+    state.settle()
+    return moved
+
+
+def _apply(state: State, group: Group, splits: Sequence[Split]) -> list[Group] | None:
+    left = [index for index in group.left if not any(index in split.left for split in splits)]
+    right = [index for index in group.right if not any(index in split.right for split in splits)]
+    if len(splits) == 1 and not left and not right:
+        return None
+    made = [Group(s.left, s.right, _weakest(group.grade, s.grade), s.evidence or group.evidence) for s in splits]
+    state.note(splits)
+    if left and right:
+        weakest = min((part.grade for part in made), key=lambda grade: _STRENGTH[grade])
+        made.append(Group(left, right, weakest, "what is left when the others are paired"))
+    return made
+
+
+def _weakest(one: Grade, other: Grade) -> Grade:
+    if one in ("forced", "exact"):
+        return other
+    return min(one, other, key=lambda grade: _STRENGTH[grade])
+
+
+# siblings ------------------------------------------------------------------------------------------------------------
+
+
+def _siblings(state: State, group: Group) -> list[Split]:
+    right = {b: _near(state, 0, b, group.left, state.target[b].path) for b in group.right}
+    edges: dict[int, list[int]] = {}
+    for a in group.left:
+        near = _near(state, 1, a, group.right, state.source[a].path)
+        edges[a] = [b for b in near if a in right[b]]
+    return _components(group, edges, len(group.left) == len(group.right))
+
+
+def _near(state: State, other: int, index: int, candidates: Sequence[int], path: Path) -> list[int]:
+    """Candidates on the other side that lie where the partners of the nearest paired neighbours lie."""
+    mine = 1 - other
+    layers = state.target if other else state.source
+    for depth in range(len(path) - 1, 0, -1):
+        neighbours = state.under[mine].get(path[:depth])
+        if not neighbours:
+            continue
+        partners = [state.pairs[n][0] if other else state.backward[n] for n in neighbours]
+        scope = _common([layers[partner].path for partner in partners])
+        if len(partners) == 1:
+            scope = scope[:-1]
+        for length in range(len(scope), 0, -1):
+            inside = [b for b in candidates if layers[b].path[:length] == scope[:length]]
+            if inside:
+                return inside
+        return list(candidates)
+    return list(candidates)
+
+
+def _common(paths: Sequence[Path]) -> Path:
+    first, last = min(paths, key=_sortable), max(paths, key=_sortable)
+    depth = 0
+    while depth < min(len(first), len(last)) and first[depth] == last[depth]:
+        depth += 1
+    return first[:depth]
+
+
+def _sortable(path: Path) -> list[tuple[bool, int, str]]:
+    return [(isinstance(t, int), t, "") if isinstance(t, int) else (False, 0, t) for t in path]
+
+
+def _components(group: Group, edges: Mapping[int, list[int]], whole: bool) -> list[Split]:
+    """Connected parts of the graph of what may belong together; only those with as many on either side."""
+    seen: set[int] = set()
+    splits = []
+    back: dict[int, list[int]] = {}
+    for a, bs in edges.items():
+        for b in bs:
+            back.setdefault(b, []).append(a)
+    for start in group.left:
+        if start in seen:
+            continue
+        left, right, queue = [], [], [start]
+        found: dict[int, None] = {}
+        while queue:
+            a = queue.pop()
+            if a in seen:
+                continue
+            seen.add(a)
+            left.append(a)
+            for b in edges[a]:
+                if b not in found:
+                    found[b] = None
+                    queue += back[b]
+        right = list(found)
+        if len(left) == len(right) and len(left) < len(group.left):
+            splits.append(Split(sorted(left), sorted(right), "sibling", "beside layers that are paired"))
+    if whole and sum(len(split.left) for split in splits) != len(group.left):
+        return []  # a part that does not come out even says that the evidence is wrong here
+    return splits if whole else [split for split in splits if len(split.left) == 1]
+
+
+# rules ---------------------------------------------------------------------------------------------------------------
+
+
+def _suffix_rules(state: State, group: Group) -> list[Split]:
+    if len(group.left) != len(group.right):
+        return []
+    left = _suffix_classes([state.source[a].path for a in group.left], group.left)
+    right = _suffix_classes([state.target[b].path for b in group.right], group.right)
+    if len(left) < 2 or len(left) != len(right):
+        return []
+    votes = {(x, y): state.suffixes.get((x, y), 0) for x in left for y in right}
+    splits = []
+    for x in left:
+        ys = [y for y in right if votes[x, y]]
+        if len(ys) == 1 and not any(votes[other, ys[0]] for other in left if other != x):
+            if len(left[x]) != len(right[ys[0]]):
+                return []
+            words = f"`…{'.'.join(map(str, x))}` is `…{'.'.join(map(str, ys[0]))}` elsewhere"
+            splits.append(Split(left[x], right[ys[0]], "rule", words))
+        elif ys:
+            return []
+    return splits
+
+
+def _suffix_classes(paths: Sequence[Path], members: Sequence[int]) -> dict[Path, list[int]]:
+    """Members by the shortest suffix that tells at least two kinds apart and holds a word."""
+    for length in range(1, _SUFFIX + 1):
+        classes: dict[Path, list[int]] = {}
+        for path, index in zip(paths, members, strict=True):
+            classes.setdefault(path[-length:], []).append(index)
+        if len(classes) > 1 and all(any(isinstance(token, str) for token in suffix) for suffix in classes):
+            return classes
+    return {}
+
+
+# tries and words -----------------------------------------------------------------------------------------------------
+
+
+def _tries(state: State, group: Group) -> list[Split]:
+    left = trie(group.left, [layer.path for layer in state.source])
+    right = trie(group.right, [layer.path for layer in state.target])
+    splits = branches(left, right)
+    if len(group.left) != len(group.right):
+        return [split for split in splits if split.grade == "structure"]
+    return splits
+
+
+def _shared_words(state: State, group: Group) -> list[Split]:
+    """A word that as many layers have on the left as on the right, and not all."""
+    left = _having(state.source, group.left)
+    right = _having(state.target, group.right)
+    for word, members in left.items():
+        others = right.get(word, [])
+        if len(members) == len(others) and 0 < len(members) < len(group.left) and len(others) < len(group.right):
+            return [Split(members, others, "named", f"`{word}` on both sides")]
+    return []
+
+
+def _having(layers: Sequence[Layer], members: Sequence[int]) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    for index in members:
+        for token in dict.fromkeys(layers[index].path):
+            if isinstance(token, str):
+                found.setdefault(token, []).append(index)
+    return found

@@ -1,0 +1,88 @@
+"""Words: a key as a path of words and numbers, and the few words that mean the same in every code base.
+
+`encoder.layer1.LayerNorm.weight` is ("encoder", "layer", 1, "layer", "norm") with the role "weight".  Numbers stand
+apart from the words before them, so that `layer1` and `layers.1` can be compared.  A component that looks like a hash
+stays one word: its digits number nothing.
+
+The roles below are facts of the field (torch, TensorFlow and flax spell them so).  They are not to grow with models:
+what a word means in one architecture is found from shapes and neighbours, or asked.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import TypeAlias
+
+Token: TypeAlias = str | int
+Path: TypeAlias = tuple[Token, ...]
+
+_PIECES = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+_HASH = re.compile(r"(?=.*\d)[0-9a-f]{6,}|\d{6,}", re.IGNORECASE)
+
+ROLES = {  # word in a leaf name → the role of the tensor in its layer
+    "weight": "weight", "kernel": "weight", "gamma": "weight", "scale": "weight", "w": "weight",
+    "bias": "bias", "beta": "bias", "b": "bias",
+    "running_mean": "mean", "moving_mean": "mean",
+    "running_var": "var", "moving_variance": "var", "moving_var": "var",
+    "num_batches_tracked": "count",
+    "weight_g": "magnitude", "weight_v": "direction",
+    "parametrizations.weight.original0": "magnitude", "parametrizations.weight.original1": "direction",
+}  # fmt: skip
+_AFFIXES = ("weight", "bias", "w", "b")  # also at the front or the end of a longer leaf: in_proj_weight, weight_ih_l0
+
+# Parts of one projection in the order in which every implementation that fuses them stacks them.
+FUSED = {"qkv": ("q", "k", "v"), "kv": ("k", "v"), "ifgo": ("i", "f", "g", "o"), "rzn": ("r", "z", "n")}
+PART_WORDS = {"query": "q", "key": "k", "value": "v", "queries": "q", "keys": "k", "values": "v"}
+
+# Words that count: the first and the second of two.
+ORDINALS = {
+    "before": 1, "after": 2, "pre": 1, "post": 2, "first": 1, "second": 2, "third": 3, "a": 1, "b": 2, "c": 3,
+}  # fmt: skip
+
+
+@lru_cache(maxsize=100_000)
+def tokens(text: str) -> Path:
+    """Words in lower case and numbers, in order of appearance."""
+    found: list[Token] = []
+    for component in re.split(r"[^0-9A-Za-z]+", text):
+        if _HASH.fullmatch(component):
+            found.append(component)
+            continue
+        found += (int(piece) if piece.isdigit() else piece.lower() for piece in _PIECES.findall(component))
+    return tuple(found)
+
+
+@lru_cache(maxsize=100_000)
+def place(key: str) -> tuple[Path, str, str]:
+    """Path of the layer, its text, and the role of the tensor in it ("" for a tensor that stands alone)."""
+    dotted = key.replace("/", ".")
+    for role_path in ("parametrizations.weight.original0", "parametrizations.weight.original1"):
+        if dotted.endswith("." + role_path):
+            parent = dotted[: -len(role_path) - 1]
+            return tokens(parent), parent, ROLES[role_path]
+    parent, _, leaf = dotted.rpartition(".")
+    role = ROLES.get(leaf.lower())
+    if role:
+        return tokens(parent), parent, role
+    words = leaf.split("_")
+    for end, rest in ((0, words[1:]), (-1, words[:-1])):
+        if len(words) > 1 and words[end] in _AFFIXES:
+            text = "_".join(rest)
+            return tokens(f"{parent}.{text}"), f"{parent}.{text}" if parent else text, ROLES[words[end]]
+    return tokens(dotted), dotted, ""
+
+
+def part_of(path: Path, text: str) -> tuple[str, str] | None:
+    """(text with the part's word taken out, part) where the last component names a part of a projection: `to_q`."""
+    parent, dot, last = text.rpartition(".")
+    words = last.split("_")
+    for index, word in enumerate(words):
+        part = PART_WORDS.get(word.lower(), word.lower())
+        if part in _PARTS:
+            rest = "_".join((*words[:index], "*", *words[index + 1 :]))
+            return parent + dot + rest, part
+    return None
+
+
+_PARTS = frozenset(part for parts in FUSED.values() for part in parts) | {"kv"}

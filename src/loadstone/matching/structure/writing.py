@@ -1,0 +1,60 @@
+"""Writing a match down in the files' own keys: what is taken, joined, cut and turned for each tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from loadstone.matching.structure.items import Assignment, Grade, Item, Narrow, Reshape, Step, Taken
+from loadstone.matching.structure.layers import Part, Piece
+from loadstone.matching.structure.solve import State
+
+
+def assignments(state: State, target: Sequence[Item]) -> dict[str, Assignment]:
+    """By target key, in the target's order."""
+    found: dict[str, Assignment] = {}
+    for a, (b, grade, evidence) in state.pairs.items():
+        ours, theirs = state.source[a].parts, state.target[b].parts
+        if len(theirs) == len(ours) == 1:
+            pairs = [(next(iter(ours.values())), next(iter(theirs.values())))]
+        else:
+            pairs = [(ours[role], part) for role, part in theirs.items() if role in ours]
+        for have, want in pairs:
+            start = 0
+            for piece in want.pieces:
+                found[piece.item.key] = _assigned(have, want, piece, start, grade, evidence)
+                start += piece.rows
+    return {item.key: found[item.key] for item in target if item.key in found}
+
+
+def _assigned(have: Part, want: Part, piece: Piece, start: int, grade: Grade, evidence: str) -> Assignment:
+    """Rows `start` to `start + piece.rows` of the canonical tensor, in the form the target stores."""
+    rows = piece.rows if want.shape else 1
+    taken, first, at = [], None, 0
+    for one in have.pieces:
+        if at < start + rows and start < at + one.rows:
+            first = at if first is None else first
+            shape = (one.rows, *have.shape[1:]) if have.shape else ()
+            taken.append((one, one.to_canonical(shape)))
+        at += one.rows
+    total = sum(one.rows for one, _ in taken)
+    steps: list[Step] = []
+    if total != rows:
+        steps.append(Narrow(start - (first or 0), rows))
+    steps += piece.from_canonical()
+    if len(taken) == 1 and not any(isinstance(step, Narrow) for step in steps):
+        one = taken[0][0]
+        if one.turned == piece.turned and one.middle == piece.middle:
+            same = one.item.shape == piece.item.shape
+            return Assignment(
+                piece.item.key,
+                (Taken(one.item.key),),
+                () if same else (Reshape(piece.item.shape),),
+                grade,
+                evidence,
+            )
+    sources = tuple(Taken(one.item.key, change) for one, change in taken)
+    return Assignment(piece.item.key, sources, _tidy(steps, (rows, *have.shape[1:])), grade, evidence)
+
+
+def _tidy(steps: list[Step], shape: tuple[int, ...]) -> tuple[Step, ...]:
+    return tuple(step for step in steps if step != Reshape(shape))
