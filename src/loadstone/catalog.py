@@ -344,6 +344,23 @@ _ROWS: tuple[tuple[str, Severity, str, str, str], ...] = (
         "`--into` takes `module:factory`, and the module or the factory was not found, or raised an error.",
         "Give the module as Python would import it from this directory: `--into package.module:factory`.",
     ),
+    (
+        "open-question", "error", "names and shapes leave this open",
+        "A match by structure has more than one way to pair these tensors, and nothing in keys or shapes decides. One "
+        "answer settles every place like it.",
+        "Say which one it is: `answers={\"MODEL KEY\": \"CHECKPOINT KEY\"}`, or `--answer MODEL_KEY=CHECKPOINT_KEY`.",
+    ),
+    (
+        "no-structural-match", "error", "these are probably two different networks",
+        "Layers, shapes and families of the two sides were compared, and too little fits to call it the same network: "
+        "another depth, another width, another architecture.",
+        "Build the model that the checkpoint was made with; `loadstone inspect FILE` shows its layers.",
+    ),
+    (
+        "fits-by-structure", "note", "another naming of the same network, as it seems",
+        "The names do not fit, the layers do: the file seems to come from another implementation of this network.",
+        "Plan by structure: `match=\"structure\"`, or `--match structure`.",
+    ),
     # --- freezing -----------------------------------------------------------------------------------------------
     (
         "freeze-matches-nothing", "error", "a name to freeze or unfreeze by is not in the model",

@@ -48,6 +48,10 @@ class Fitter:
         """The pattern of `fresh` that says this slot keeps its values."""
         return self._fresh.first(key)
 
+    def is_decided(self, key: str) -> bool:
+        """A person said what happens to this slot: it keeps its values, or is adapted."""
+        return self._fresh.first(key) is not None or self._adapt.first(key) is not None
+
     def fit(
         self, slot: Slot, candidate: Candidate, dtype: str | None = None, shape: tuple[int, ...] | None = None
     ) -> Fit:

@@ -29,7 +29,8 @@ from loadstone.matching.plan import Action, Plan
 from loadstone.matching.recipe import options_table
 from loadstone.matching.schema import Schema, Slot
 from loadstone.matching.selection import select, unused_option
-from loadstone.matching.settle import Computed, settle
+from loadstone.matching.settle import Computed, Settled, settle
+from loadstone.matching.structural import by_structure
 from loadstone.matching.wrappers import align
 from loadstone.tensors import TensorInfo
 
@@ -77,6 +78,13 @@ def make_plan(
     settled = settle(schema, claims, migrated.computed, fitter)
 
     leftover: list[Action] = [*selection.dropped, *migrated.dropped]
+    structural: list[Diagnostic] = []
+    if options.match == "structure" and not _is_settled(settled, claims, schema):
+        structure = by_structure(schema, candidates, fitter.is_decided, options.answers, strict=options.strict)
+        claims = by_name(structure.candidates)
+        settled = settle(schema, claims, {**migrated.computed, **structure.computed}, fitter)
+        leftover += structure.lines
+        structural = structure.findings
     unexpected: list[Candidate] = []
     collisions: list[tuple[str, list[Candidate]]] = []
     for name, members in claims.items():
@@ -101,6 +109,7 @@ def make_plan(
     found = [
         *migrated.failed,
         *doubts,
+        *structural,
         *findings.contested(settled),
         *findings.collisions([[collision] for collision in collisions]),
         *findings.tied(settled),
@@ -129,6 +138,15 @@ def make_plan(
         schema,
         weights,
         options_table(options),
+    )
+
+
+def _is_settled(settled: Settled, claims: Mapping[str, list[Candidate]], schema: Schema) -> bool:
+    """Names say for every key on both sides what happens to it."""
+    if settled.missing or settled.unfit or settled.contested or settled.conflicts:
+        return False
+    return all(
+        name in schema.slots or may_be_left_over(members[0], schema) is not None for name, members in claims.items()
     )
 
 

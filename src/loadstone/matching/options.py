@@ -23,6 +23,7 @@ class Options:
         fresh: globs over model keys that keep the values they have.
         adapt: {glob over model keys: adapter}.
         match: "names" or "structure".
+        answers: {key of the model: key of the checkpoint} for what a match by structure leaves open.
         dtype: the dtype parameters end up in, where one was asked for; None keeps the model's.
         assign: parameters become the file's tensors, in the file's dtype unless `dtype` is given.
     """
@@ -33,7 +34,8 @@ class Options:
     drop: tuple[str, ...] = ()
     fresh: tuple[str, ...] = ()
     adapt: Mapping[str, Adapter] = field(default_factory=dict)
-    match: Literal["names"] = "names"
+    match: Literal["names", "structure"] = "names"
+    answers: Mapping[str, str] = field(default_factory=dict)
     dtype: str | None = None
     assign: bool = False
 
@@ -48,6 +50,8 @@ class Options:
         return replace(
             self,
             strict=self.strict and recipe.strict,
+            match="structure" if "structure" in (self.match, recipe.match) else "names",
+            answers={**recipe.answers, **self.answers},
             rename=recipe.rename if rename is None else rename,
             only=(*recipe.only, *self.only),
             drop=(*recipe.drop, *self.drop),

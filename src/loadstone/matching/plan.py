@@ -25,6 +25,7 @@ Status = Literal[
     "kept",  # the target keeps the values it has, on purpose or by a rule that is named
     "dropped",  # the source is left out, on purpose or by a rule that is named
     "missing",  # a target without a source
+    "joined",  # the source goes into a target beside another one, whose line names the target
     "unexpected",  # a source without a target
     "mismatched",  # source and target differ in shape, and nobody said what to do
     "ambiguous",  # more than one source for the target
@@ -38,12 +39,12 @@ class Op:
 
     Attributes:
         name: "cast", "slice", "pad", "channels", "interpolate", "vocabulary", "classes", "call" (an adapter given by
-            the caller), "migrate" (a module's own hook), "compare" (of a tied key: nothing is written, the values must
-            equal those of `other`).
+            the caller), "migrate" (a module's own hook), "compose" (reshaped, turned, cut or joined), "compare" (of a
+            tied key: nothing is written, the values must equal those of `other`).
         text: in words and numbers, "float32 → float16, rounds".
         is_checked: values must be read before the first write, because the cast could break them.
-        function: the callable of "call", (tensor, target_shape) -> tensor, and of "migrate", (read) -> tensor, where
-            read takes keys of the checkpoint.
+        function: the callable of "call", (tensor, target_shape) -> tensor, and of "migrate" and "compose",
+            (read) -> tensor, where read takes keys of the checkpoint.
         other: the checkpoint key that "compare" compares with.
         step: the exact change of "channels", "interpolate", "vocabulary" and "classes".
     """

@@ -23,7 +23,7 @@ from loadstone.matching.adapters import Classes, Interpolate, adapter_of, adapte
 from loadstone.matching.options import Options
 
 _LISTS = ("only", "drop", "fresh")
-_TABLES = ("rename", "adapt")
+_TABLES = ("rename", "adapt", "answers")
 _NAMES = ("strict", "match", *_LISTS, *_TABLES)
 _LARGEST = 16 * 1024 * 1024  # bytes of a recipe file
 
@@ -40,6 +40,10 @@ def options_table(options: Options) -> dict[str, object]:
         table["rename"] = options.rename if callable(options.rename) else dict(options.rename)
     if options.adapt:
         table["adapt"] = dict(options.adapt)
+    if options.match != "names":
+        table = {"match": options.match, **table}
+    if options.answers:
+        table["answers"] = dict(options.answers)
     return table
 
 
@@ -102,6 +106,8 @@ def parse_recipe(text: str, *, name: str = "the recipe") -> Options:
         drop=tuple(table.get("drop", ())),
         fresh=tuple(table.get("fresh", ())),
         adapt=adapt,
+        match=table.get("match", "names"),
+        answers=table.get("answers", {}),
     )
 
 
@@ -109,7 +115,7 @@ def _check(key: str, value: Any, name: str) -> None:
     if key == "strict":
         fits, wanted = isinstance(value, bool), "true or false"
     elif key == "match":
-        fits, wanted = value == "names", '"names"'
+        fits, wanted = value in ("names", "structure"), '"names" or "structure"'
     elif key in _LISTS:
         fits, wanted = isinstance(value, list) and all(isinstance(one, str) for one in value), "a list of globs"
     else:

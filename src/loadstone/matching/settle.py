@@ -20,11 +20,17 @@ from loadstone.tensors import TensorInfo
 
 @dataclass(frozen=True, slots=True)
 class Computed:
-    """A tensor that a hook of the model makes: its function over checkpoint keys, its dtype and shape."""
+    """A tensor that is made on the way: its function over checkpoint keys, its dtype and shape.
+
+    `op`, `text` and `why` are what a plan says about it.
+    """
 
     function: Compute
     dtype: str
     shape: tuple[int, ...]
+    op: str = "migrate"
+    text: str = "the model's own hook"
+    why: str = ""
 
 
 @dataclass(slots=True)
@@ -120,7 +126,7 @@ def _load(settled: Settled, slot: Slot, candidate: Candidate, fitter: Fitter) ->
 
 def _compute(settled: Settled, slot: Slot, candidate: Candidate | None, computed: Computed, fitter: Fitter) -> None:
     source = candidate or Candidate(slot.key, slot.key, _stand_in(slot.key, computed), "made by the model's own hook")
-    op = Op("migrate", "the model's own hook", function=computed.function)
+    op = Op(computed.op, computed.text, function=computed.function)
     fit = fitter.fit(slot, source, computed.dtype, computed.shape)
     _write(settled, slot, source, fit, (op,), has_source=candidate is not None)
 

@@ -46,6 +46,7 @@ def plan(
     fresh: Globs = (),
     adapt: Mapping[str, Adapter] | None = None,
     match: str = "names",
+    answers: Mapping[str, str] | None = None,
     weights: str | None = None,
     device: torch.device | str | None = None,
     dtype: torch.dtype | str | None = None,
@@ -65,7 +66,9 @@ def plan(
         fresh: globs over model keys that keep the values they have.
         adapt: {glob: how} where shapes differ: "fresh", "slice", "pad", "channels", "interpolate", "vocabulary",
             `classes(old, new)`, `interpolate(...)`, or (tensor, target_shape) -> tensor; "cast" where dtypes do.
-        match: "names".
+        match: "names", or "structure": what names leave open is matched by layers, shapes and families, and used
+            only where it is proven unique.
+        answers: {key of the model: key of the checkpoint} for the questions of a match by structure.
         weights: which of the checkpoint's weight sets.
         device, dtype: where parameters end up; the model's own where not given.  `dtype` is for floating point tensors.
         assign: parameters become the file's tensors, as in torch; make optimizers afterwards.
@@ -81,7 +84,8 @@ def plan(
         RecipeError: an option has a wrong value.
     """
     given = PlanOptions(
-        strict=strict, rename=rename, only=only, drop=drop, fresh=fresh, adapt=adapt, match=match, weights=weights,
+        strict=strict, rename=rename, only=only, drop=drop, fresh=fresh, adapt=adapt, match=match, answers=answers,
+        weights=weights,
         device=device, dtype=dtype, assign=assign, backup=backup, verify=verify, recipe=recipe,
     )  # fmt: skip
     return _bound(model, source, checked(given))[0]

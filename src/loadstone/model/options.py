@@ -9,7 +9,7 @@ from typing import TypeAlias, TypedDict
 
 import torch
 
-from loadstone.errors import Diagnostic, Fix, RecipeError
+from loadstone.errors import Diagnostic, RecipeError
 from loadstone.matching.adapters import Adapter, check_adapters
 from loadstone.matching.options import Options, Rename
 from loadstone.matching.recipe import read_recipe
@@ -28,6 +28,7 @@ class PlanOptions(TypedDict, total=False):
     fresh: Globs
     adapt: Mapping[str, Adapter] | None
     match: str
+    answers: Mapping[str, str] | None
     weights: str | None
     device: torch.device | str | None
     dtype: torch.dtype | str | None
@@ -60,16 +61,8 @@ def checked(given: PlanOptions) -> Checked:
     if verify is not None and not isinstance(verify, bool):
         raise _invalid(f"`verify` is {verify!r:.60}", ("None", "True", "False"))
     match = given.get("match", "names")
-    if match == "structure":
-        raise RecipeError(
-            Diagnostic(
-                "invalid-option",
-                'match="structure" is not there yet',
-                fixes=(Fix("say which key goes where", 'rename={"REGEX": "REPLACEMENT"}'),),
-            )
-        )
-    if match != "names":
-        raise _invalid(f"`match` is {match!r:.60}", ('"names"',))
+    if match not in ("names", "structure"):
+        raise _invalid(f"`match` is {match!r:.60}", ('"names"', '"structure"'))
     weights = given.get("weights")
     if weights is not None and not isinstance(weights, str):
         raise _invalid(f"`weights` is a {type(weights).__name__}", ("the name of a weight set",))
@@ -86,6 +79,8 @@ def checked(given: PlanOptions) -> Checked:
             drop=_globs("drop", given.get("drop", ())) or base.drop,
             fresh=_globs("fresh", given.get("fresh", ())) or base.fresh,
             adapt={**base.adapt, **_adapters(given.get("adapt"))},
+            match="structure" if "structure" in (match, base.match) else "names",
+            answers={**base.answers, **_answers(given.get("answers"))},
             dtype=None if dtype is None else str(dtype).removeprefix("torch."),
             assign=is_assigned,
         ),
@@ -121,6 +116,14 @@ def _adapters(value: object) -> Mapping[str, Adapter]:
         raise _invalid(f"`adapt` is {value!r:.60}", ("{glob: how}",))
     check_adapters(value)
     return value
+
+
+def _answers(value: object) -> Mapping[str, str]:
+    if value is None:
+        return {}
+    if isinstance(value, Mapping) and all(isinstance(text, str) for pair in value.items() for text in pair):
+        return value
+    raise _invalid(f"`answers` is {value!r:.60}", ("{key of the model: key of the checkpoint}",))
 
 
 def _dtype(value: object) -> torch.dtype | None:

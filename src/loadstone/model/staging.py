@@ -63,8 +63,8 @@ def staged(action: Action, reader: Reader, target: torch.Tensor) -> torch.Tensor
 
     Raises MatchError: adapter-failed, hook-failed or shape-mismatch.
     """
-    assert action.source is not None or any(op.name == "migrate" for op in action.ops)
-    migrations = [op for op in action.ops if op.name == "migrate"]
+    migrations = [op for op in action.ops if op.name in ("migrate", "compose")]
+    assert action.source is not None or migrations
     if migrations:
         value = _called(action, migrations[-1], reader.read)
     else:

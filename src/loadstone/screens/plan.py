@@ -31,6 +31,7 @@ _KINDS: dict[str, tuple[str, str, Style]] = {
     "kept": ("·", "kept", "dim"),
     "dropped": ("∅", "not used", "dim"),
     "missing": ("?", "missing", "error"),
+    "joined": ("⊕", "joined", "good"),
     "unexpected": ("?", "unexpected", "error"),
     "mismatched": ("?", "other shape", "error"),
     "ambiguous": ("?", "ambiguous", "error"),
