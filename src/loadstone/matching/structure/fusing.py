@@ -3,7 +3,7 @@
 q, k and v are three linear layers here and one `qkv` or `in_proj` there; so are the gates of a recurrent cell.  Where
 one side has more layers of the stacked shape than the other, and the other has sibling layers whose names say which
 part they are, the parts are joined into one layer that stands for them.  The order is that of the names (q, k, v),
-never that of the file.  Parts without such names are left alone: which comes first cannot be seen.
+never that of the file.  Three parts that only have numbers may be joined too, but which is which is then asked.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def fuse(mine: Sequence[Layer], other: Sequence[Layer]) -> list[Layer]:
     """My layers, with parts joined wherever the other side has the joined shape and I do not."""
     have, want = Counter(layer.signature for layer in mine), Counter(layer.signature for layer in other)
     result = list(mine)
-    for members, joined in _candidates(mine):
+    for members, joined in (*_candidates(mine), *_numbered(mine)):
         signature = joined.signature
         if want[signature] > have[signature] and have[members[0].signature] > want[members[0].signature]:
             places = {id(member) for member in members}
@@ -50,7 +50,24 @@ def _candidates(layers: Sequence[Layer]) -> list[tuple[list[Layer], Layer]]:
     return candidates
 
 
-def _joined(text: str, members: Sequence[Layer]) -> Layer | None:
+def _numbered(layers: Sequence[Layer]) -> list[tuple[list[Layer], Layer]]:
+    """Three siblings that differ in a number alone, as q, k, v: an assumption, to be asked."""
+    families: dict[str, list[tuple[int, Layer]]] = {}
+    for layer in layers:
+        if layer.path and isinstance(layer.path[-1], int) and layer.text.endswith(str(layer.path[-1])):
+            stem = layer.text[: -len(str(layer.path[-1]))]
+            families.setdefault(stem, []).append((layer.path[-1], layer))
+    found = []
+    for stem, numbered in families.items():
+        members = [layer for _, layer in sorted(numbered, key=lambda pair: pair[0])]
+        if len(members) == 3 and len({member.signature for member in members}) == 1:
+            joined = _joined(f"{stem}qkv", members, f"`{stem}*` are q, k and v in the order of their numbers")
+            if joined:
+                found.append((members, joined))
+    return found
+
+
+def _joined(text: str, members: Sequence[Layer], assumed: str = "") -> Layer | None:
     roles = [role for role in members[0].parts if all(role in member.parts for member in members)]
     if any(len(member.parts) != len(roles) for member in members):
         return None
@@ -62,7 +79,7 @@ def _joined(text: str, members: Sequence[Layer]) -> Layer | None:
         rows = sum(tensor.shape[0] for tensor in tensors)
         pieces = tuple(piece for tensor in tensors for piece in tensor.pieces)
         parts[role] = Part((rows, *tensors[0].shape[1:]), pieces)
-    return Layer(tokens(text), text, parts)
+    return Layer(tokens(text), text, parts, assumed=assumed)
 
 
 def signatures(layers: Sequence[Layer]) -> dict[Signature, list[int]]:

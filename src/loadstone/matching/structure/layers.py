@@ -70,6 +70,7 @@ class Layer:
     text: str
     parts: dict[str, Part]  # role → tensor
     square: bool = False  # its orientation is not proven: square, and nothing in its block says more
+    assumed: str = ""  # what joining its parts took for granted; to be asked
 
     @property
     def signature(self) -> Signature:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from loadstone.matching.structure.doubts import Doubt, first_key, template
 from loadstone.matching.structure.items import Question
-from loadstone.matching.structure.layers import Layer
 from loadstone.matching.structure.solve import Group, State
 from loadstone.matching.structure.words import Path
 
 
-def questions(state: State) -> tuple[Question, ...]:
+def questions(state: State, doubts: Sequence[Doubt]) -> tuple[Question, ...]:
     """One for each template of open groups, the one that more places wait for first."""
     alike: dict[object, list[Group]] = {}
     for group in sorted(state.groups, key=lambda group: state.target[group.right[0]].text):
         if len(group.left) == len(group.right):
             alike.setdefault(_template(state, group), []).append(group)
     found = [_question(state, groups) for groups in alike.values()]
+    same: dict[object, list[Doubt]] = {}
+    for doubt in doubts:
+        same.setdefault(template(state, doubt), []).append(doubt)
+    found += [Question(f"{d[0].text}?", d[0].key, (d[0].option,), len(d)) for d in same.values()]
     return tuple(sorted(found, key=lambda question: -question.places))
 
 
@@ -33,13 +37,8 @@ def _blank(path: Path) -> tuple[str, ...]:
 def _question(state: State, groups: list[Group]) -> Question:
     group = groups[0]
     target = state.target[group.right[0]]
-    options = tuple(_key(state.source[a]) for a in group.left)
+    options = tuple(first_key(state.source[a]) for a in group.left)
     others = f", and {len(group.right) - 1} more like it" if len(group.right) > 1 else ""
     text = f"which of {len(options)} is `{target.text}`{others}: the same shapes, and no name or place tells them apart"
-    return Question(text, _key(target), options, len(groups))
+    return Question(text, first_key(target), options, len(groups))
 
-
-def _key(layer: Layer) -> str:
-    parts: Sequence[object] = tuple(layer.parts.values())
-    role = "weight" if "weight" in layer.parts else next(role for role in layer.parts if role != "count" or not parts)
-    return layer.parts[role].pieces[0].item.key

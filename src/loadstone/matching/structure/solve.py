@@ -36,6 +36,7 @@ class Group:
     right: list[int]
     grade: Grade = "forced"
     evidence: str = ""
+    thinned: bool = False  # others of the same signature were paired out of it
 
     @property
     def is_pair(self) -> bool:
@@ -126,11 +127,14 @@ def _apply(state: State, group: Group, splits: Sequence[Split]) -> list[Group] |
     right = [index for index in group.right if not any(index in split.right for split in splits)]
     if len(splits) == 1 and not left and not right:
         return None
-    made = [Group(s.left, s.right, _weakest(group.grade, s.grade), s.evidence or group.evidence) for s in splits]
+    made = [
+        Group(s.left, s.right, _weakest(group.grade, s.grade), s.evidence or group.evidence, group.thinned)
+        for s in splits
+    ]
     state.note(splits)
     if left and right:
         weakest = min((part.grade for part in made), key=lambda grade: _STRENGTH[grade])
-        made.append(Group(left, right, weakest, "what is left when the others are paired"))
+        made.append(Group(left, right, weakest, "what is left when the others are paired", True))
     return made
 
 
@@ -256,7 +260,7 @@ def _suffix_classes(paths: Sequence[Path], members: Sequence[int]) -> dict[Path,
 def _tries(state: State, group: Group) -> list[Split]:
     left = trie(group.left, [layer.path for layer in state.source])
     right = trie(group.right, [layer.path for layer in state.target])
-    splits = branches(left, right)
+    splits = branches(left, right, group.thinned)
     if len(group.left) != len(group.right):
         return [split for split in splits if split.grade == "structure"]
     return splits
@@ -268,9 +272,17 @@ def _shared_words(state: State, group: Group) -> list[Split]:
     right = _having(state.target, group.right)
     for word, members in left.items():
         others = right.get(word, [])
-        if len(members) == len(others) and 0 < len(members) < len(group.left) and len(others) < len(group.right):
+        if len(members) != len(others) or (len(members) == len(group.left) and len(others) == len(group.right)):
+            continue
+        if len(group.left) == len(group.right) or (len(members) == 1 and _same_end(state, members[0], others[0])):
             return [Split(members, others, "named", f"`{word}` on both sides")]
     return []
+
+
+def _same_end(state: State, a: int, b: int) -> bool:
+    """Both paths end in the same two tokens: enough to pair them where one side has more than the other."""
+    left, right = state.source[a].path[-2:], state.target[b].path[-2:]
+    return len(left) == 2 and left == right
 
 
 def _having(layers: Sequence[Layer], members: Sequence[int]) -> dict[str, list[int]]:

@@ -61,8 +61,11 @@ class Split:
     numbers: tuple[Path, int, Path, int] | None = None  # family and number, on the left and on the right
 
 
-def branches(left: Trie, right: Trie) -> list[Split]:
-    """How the branches of two tries belong together; what is in no split stays undecided."""
+def branches(left: Trie, right: Trie, thinned: bool = False) -> list[Split]:
+    """How the branches of two tries belong together; what is in no split stays undecided.
+
+    `thinned`: layers were taken out of the group before, so that the size of a branch says less.
+    """
     left, right = left.collapsed(), right.collapsed()
     a, b = left.by_number(), right.by_number()
     if a and b and len(a) == len(b) and all(len(x.leaves) == len(y.leaves) for x, y in zip(a, b, strict=True)):
@@ -72,7 +75,7 @@ def branches(left: Trie, right: Trie) -> list[Split]:
         return flat
     if a and b:
         return []
-    return _by_words(left, right)
+    return _by_words(left, right, thinned)
 
 
 def _numbered(x: Trie, y: Trie) -> Split:
@@ -114,18 +117,17 @@ def _run(node: Trie) -> list[Trie] | None:
     return None if any(run is None for run in runs) else [leaf for run in runs if run for leaf in run]
 
 
-def _by_words(left: Trie, right: Trie) -> list[Split]:
+def _by_words(left: Trie, right: Trie, thinned: bool) -> list[Split]:
     splits: list[Split] = []
     a, b = _families(left), _families(right)
     sizes = Counter(len(child.leaves) for child in a), Counter(len(child.leaves) for child in b)
     rest_a, rest_b = list(a), list(b)
-    whole = sizes[0] == sizes[1]
     for size in sizes[0]:
         if sizes[0][size] != 1 or sizes[1][size] != 1:
             continue
         x = next(child for child in rest_a if len(child.leaves) == size)
         y = next(child for child in rest_b if len(child.leaves) == size)
-        if whole or (_family(x) >= _FAMILY and _family(x) == _family(y)):
+        if _family(x) == _family(y) >= (_FAMILY if sizes[0] != sizes[1] or thinned else 2):
             splits.append(Split(x.leaves, y.leaves, "structure", f"{_shown(x.path)} and {_shown(y.path)}, {size} each"))
             rest_a, rest_b = [c for c in rest_a if c is not x], [c for c in rest_b if c is not y]
     for x in list(rest_a):

@@ -49,7 +49,8 @@ def tokens(text: str) -> Path:
         if _HASH.fullmatch(component):
             found.append(component)
             continue
-        found += (int(piece) if piece.isdigit() else piece.lower() for piece in _PIECES.findall(component))
+        for piece in _PIECES.findall(component):
+            found.append(int(piece) if piece.isdigit() else PART_WORDS.get(piece.lower(), piece.lower()))
     return tuple(found)
 
 
@@ -86,3 +87,19 @@ def part_of(path: Path, text: str) -> tuple[str, str] | None:
 
 
 _PARTS = frozenset(part for parts in FUSED.values() for part in parts) | {"kv"}
+
+
+def stacking(path: Path) -> str:
+    """What a layer's name says about how its rows are stacked; "" where it says nothing.
+
+    Megatron's `query_key_value` stacks head by head, `qkv` and torch's `in_proj` part by part; the gates of torch's
+    recurrent layers (`ih`, `hh`) are i, f, g, o and r, z, n.
+    """
+    words = [token for token in path if isinstance(token, str)]
+    if "q" in words and "k" in words and "v" in words:
+        return "q, k, v, perhaps head by head"
+    if any(word.endswith("qkv") for word in words[-3:]) or words[-2:] == ["in", "proj"]:
+        return "q, k, v"
+    if "ih" in words or "hh" in words:
+        return "gates as torch stacks them"
+    return ""

@@ -1,0 +1,72 @@
+"""Doubts: pairs that are right if something holds that no shape shows.
+
+The layers are found, what is open is the order inside them: whether stacked gates or projections are stacked in the
+same order, whether a flat axis counts channels first, whether three numbered layers are q, k and v.  A doubt keeps its
+pair from being applied until it is answered, once for all layers of the same name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from loadstone.matching.structure.layers import Layer
+from loadstone.matching.structure.solve import State
+from loadstone.matching.structure.words import stacking
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    source: int
+    target: int
+    text: str
+    key: str  # target key to answer
+    option: str  # source keys that say yes, joined by " + "
+
+
+def take_doubts(state: State, assumed: Mapping[int, str], answers: Mapping[str, str]) -> list[Doubt]:
+    """Take pairs in doubt out of the state, but for those whose template has been answered."""
+    doubts = []
+    for a, (b, _, _) in state.pairs.items():
+        source, target = state.source[a], state.target[b]
+        text = assumed.get(a) or source.assumed or target.assumed or _stacked(source, target)
+        if text:
+            doubts.append(Doubt(a, b, text, first_key(target), joined_keys(source)))
+    said = {template(state, d) for d in doubts if answers.get(d.key) == d.option}
+    doubts = [doubt for doubt in doubts if template(state, doubt) not in said]
+    for doubt in doubts:
+        del state.pairs[doubt.source]
+        del state.backward[doubt.target]
+    return sorted(doubts, key=lambda doubt: doubt.key)
+
+
+def template(state: State, doubt: Doubt) -> object:
+    paths = state.source[doubt.source].path, state.target[doubt.target].path
+    return tuple(tuple("#" if isinstance(token, int) else token for token in path) for path in paths)
+
+
+def first_key(layer: Layer) -> str:
+    return _main(layer)[0]
+
+
+def joined_keys(layer: Layer) -> str:
+    return " + ".join(_main(layer))
+
+
+def _main(layer: Layer) -> list[str]:
+    part = layer.parts.get("weight") or next(part for role, part in layer.parts.items() if role != "count")
+    return [piece.item.key for piece in part.pieces]
+
+
+def _stacked(source: Layer, target: Layer) -> str:
+    """Why the rows of the two may be stacked in different orders."""
+    one, other = stacking(source.path), stacking(target.path)
+    if one == other:
+        return ""
+    if "gates" in one + other:
+        if "ifgo" in (*source.path, *target.path) or "rzn" in (*source.path, *target.path):
+            return ""
+        return "both stack their gates in torch's order"
+    if "perhaps" in one + other:
+        return "the rows of both are q, k, v part by part, not head by head"
+    return ""
