@@ -6,7 +6,7 @@ different kinds takes turns until nothing moves, the strongest first:
 
     siblings    an undecided layer lies in the same container as layers that are paired: its partner lies where
                 theirs lie, and the other side must say the same
-    rules       paired layers elsewhere end in the same two suffixes, and never in another combination
+    rules       what the paired layers elsewhere say about the ends and words of names, see lore
     tries       numbered families and branches, see tries
     words       a word that as many have on the one side as on the other
 
@@ -21,10 +21,10 @@ from dataclasses import dataclass, field
 
 from loadstone.matching.structure.items import Grade
 from loadstone.matching.structure.layers import Layer
+from loadstone.matching.structure.lore import Lore
 from loadstone.matching.structure.tries import Split, branches, trie
 from loadstone.matching.structure.words import Path
 
-_SUFFIX = 6  # tokens of a path's end that a rule may rest on
 _STRENGTH: dict[Grade, int] = {
     "exact": 8, "answer": 7, "forced": 6, "sibling": 5, "rule": 4, "named": 3, "numbered": 2, "structure": 1,
 }  # fmt: skip
@@ -51,7 +51,7 @@ class State:
     pairs: dict[int, tuple[int, Grade, str]] = field(default_factory=dict)
     backward: dict[int, int] = field(default_factory=dict)
     under: tuple[dict[Path, list[int]], dict[Path, list[int]]] = field(default_factory=lambda: ({}, {}))
-    suffixes: dict[tuple[Path, Path], int] = field(default_factory=dict)
+    lore: Lore = field(default_factory=Lore)
     numbers: dict[tuple[Path, Path], dict[int, int]] = field(default_factory=dict)
 
     def settle(self) -> None:
@@ -71,11 +71,7 @@ class State:
         for side, index, path in ((0, a, self.source[a].path), (1, b, self.target[b].path)):
             for depth in range(len(path)):
                 self.under[side].setdefault(path[:depth], []).append(index)
-        left, right = self.source[a].path, self.target[b].path
-        for i in range(1, min(_SUFFIX, len(left)) + 1):
-            for j in range(1, min(_SUFFIX, len(right)) + 1):
-                key = (left[-i:], right[-j:])
-                self.suffixes[key] = self.suffixes.get(key, 0) + 1
+        self.lore.learn(self.source[a], self.target[b], said=group.grade == "answer")
 
     def agrees(self, splits: Iterable[Split]) -> bool:
         """The numbers these splits pair are not paired otherwise."""
@@ -100,7 +96,7 @@ def solve(source: Sequence[Layer], target: Sequence[Layer], groups: list[Group])
     """Split until nothing moves; `groups` hold what is known to begin with."""
     state = State(source, target, groups)
     state.settle()
-    kinds = (_siblings, _suffix_rules, _tries, _shared_words)
+    kinds = (_siblings, _rules, _tries, _shared_words)
     while True:
         for kind in kinds:
             if _round(state, kind):
@@ -219,42 +215,11 @@ def _components(group: Group, edges: Mapping[int, list[int]], whole: bool) -> li
     return splits if whole else [split for split in splits if len(split.left) == 1]
 
 
-# rules ---------------------------------------------------------------------------------------------------------------
+# rules, tries and words -----------------------------------------------------------------------------------------------------
 
 
-def _suffix_rules(state: State, group: Group) -> list[Split]:
-    if len(group.left) != len(group.right):
-        return []
-    left = _suffix_classes([state.source[a].path for a in group.left], group.left)
-    right = _suffix_classes([state.target[b].path for b in group.right], group.right)
-    if len(left) < 2 or len(left) != len(right):
-        return []
-    votes = {(x, y): state.suffixes.get((x, y), 0) for x in left for y in right}
-    splits = []
-    for x in left:
-        ys = [y for y in right if votes[x, y]]
-        if len(ys) == 1 and not any(votes[other, ys[0]] for other in left if other != x):
-            if len(left[x]) != len(right[ys[0]]):
-                return []
-            words = f"`…{'.'.join(map(str, x))}` is `…{'.'.join(map(str, ys[0]))}` elsewhere"
-            splits.append(Split(left[x], right[ys[0]], "rule", words))
-        elif ys:
-            return []
-    return splits
-
-
-def _suffix_classes(paths: Sequence[Path], members: Sequence[int]) -> dict[Path, list[int]]:
-    """Members by the shortest suffix that tells at least two kinds apart and holds a word."""
-    for length in range(1, _SUFFIX + 1):
-        classes: dict[Path, list[int]] = {}
-        for path, index in zip(paths, members, strict=True):
-            classes.setdefault(path[-length:], []).append(index)
-        if len(classes) > 1 and all(any(isinstance(token, str) for token in suffix) for suffix in classes):
-            return classes
-    return {}
-
-
-# tries and words -----------------------------------------------------------------------------------------------------
+def _rules(state: State, group: Group) -> list[Split]:
+    return state.lore.splits(state.source, state.target, group.left, group.right)
 
 
 def _tries(state: State, group: Group) -> list[Split]:

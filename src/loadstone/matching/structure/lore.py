@@ -1,0 +1,146 @@
+"""Lore: what the pairs found so far say about names.
+
+Two things are learned from every pair, and used on groups that nothing else splits:
+
+    endings   paths that end in `conv.3` here end in `layer.2.convolution` there, and in nothing else
+    words     a path has `reverse` here exactly where it has `bwd` there
+
+An ending first counts without its numbers, which mostly number repetitions: `x` and `h` then cannot be taken for
+layer 0 and layer 1.  Only if words tell nothing apart do numbers count, and then one pair is not enough to learn from,
+unless a person said it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from loadstone.matching.structure.layers import Layer, Signature
+from loadstone.matching.structure.tries import Split
+from loadstone.matching.structure.words import Path
+
+_LENGTH = 6  # tokens of an ending at most
+_ENOUGH = 2  # pairs that make a rule where numbers count
+
+
+@dataclass(slots=True)
+class Lore:
+    endings: dict[tuple[Path, Path], int] = field(default_factory=dict)
+    left: dict[str, int] = field(default_factory=dict)  # word → pairs whose source has it
+    right: dict[str, int] = field(default_factory=dict)
+    both: dict[tuple[str, str], int] = field(default_factory=dict)
+    with_word: dict[tuple[str, Signature], int] = field(default_factory=dict)
+    of_signature: dict[Signature, int] = field(default_factory=dict)
+
+    def learn(self, source: Layer, target: Layer, *, said: bool) -> None:
+        """Take a pair in; one that a person said counts as many."""
+        weight = _ENOUGH if said else 1
+        for left, right in ((source.path, target.path), (_blank(source.path), _blank(target.path))):
+            for i in range(1, min(_LENGTH, len(left)) + 1):
+                for j in range(1, min(_LENGTH, len(right)) + 1):
+                    key = (left[-i:], right[-j:])
+                    self.endings[key] = self.endings.get(key, 0) + weight
+        ours, theirs = _words(source.path), _words(target.path)
+        for word in theirs:
+            self.right[word] = self.right.get(word, 0) + 1
+        for word in ours:
+            self.left[word] = self.left.get(word, 0) + 1
+            here = (word, source.signature)
+            self.with_word[here] = self.with_word.get(here, 0) + 1
+            for other in theirs:
+                self.both[word, other] = self.both.get((word, other), 0) + 1
+        self.of_signature[source.signature] = self.of_signature.get(source.signature, 0) + 1
+
+    def splits(
+        self, source: Sequence[Layer], target: Sequence[Layer], left: Sequence[int], right: Sequence[int]
+    ) -> list[Split]:
+        """How a group falls apart by what was learned; nothing where it says nothing, or contradicts itself."""
+        if len(left) != len(right):
+            return []
+        ours, theirs = [source[a].path for a in left], [target[b].path for b in right]
+        for blank in (True, False):
+            x = _classes([_blank(path) for path in ours] if blank else ours, left)
+            y = _classes([_blank(path) for path in theirs] if blank else theirs, right)
+            splits = self._by_endings(x, y, 1 if blank else _ENOUGH) if len(x) == len(y) else []
+            if splits:
+                return splits
+        return self._by_words(source, ours, theirs, left, right)
+
+    def _by_endings(self, left: dict[Path, list[int]], right: dict[Path, list[int]], enough: int) -> list[Split]:
+        splits = []
+        for x, members in left.items():
+            found = [y for y in right if self.endings.get((x, y))]
+            if not found:
+                continue
+            y = found[0]
+            alone = len(found) == 1 and not any(self.endings.get((other, y)) for other in left if other != x)
+            if not alone or len(members) != len(right[y]):
+                return []
+            if self.endings[x, y] >= enough:
+                words = f"`…{_shown(x)}` is `…{_shown(y)}` elsewhere"
+                splits.append(Split(members, right[y], "rule", words))
+        return splits
+
+    def _by_words(
+        self,
+        source: Sequence[Layer],
+        ours: Sequence[Path],
+        theirs: Sequence[Path],
+        left: Sequence[int],
+        right: Sequence[int],
+    ) -> list[Split]:
+        x, y = _having(ours, left), _having(theirs, right)
+        found: list[Split] = []
+        for word, members in x.items():
+            if not self._contrasted(word):
+                continue
+            for other, partners in y.items():
+                together = self.both.get((word, other), 0)
+                if not (together and together == self.left[word] == self.right[other]):
+                    continue
+                if len(members) != len(partners):
+                    return []
+                found.append(Split(members, partners, "rule", f"`{word}` is `{other}` elsewhere"))
+        if not found or any((s.left, s.right) != (found[0].left, found[0].right) for s in found):
+            return []
+        return found[:1]
+
+    def _contrasted(self, word: str) -> bool:
+        """Of layers with one signature, some pairs have the word and some have not."""
+        return any(
+            count < self.of_signature[signature]
+            for (one, signature), count in self.with_word.items()
+            if one == word
+        )
+
+
+def _blank(path: Path) -> Path:
+    return tuple("#" if isinstance(token, int) else token for token in path)
+
+
+def _words(path: Path) -> list[str]:
+    return list(dict.fromkeys(token for token in path if isinstance(token, str)))
+
+
+def _classes(paths: Sequence[Path], members: Sequence[int]) -> dict[Path, list[int]]:
+    """Members by the shortest ending that tells at least two kinds apart and holds a word."""
+    for length in range(1, _LENGTH + 1):
+        classes: dict[Path, list[int]] = {}
+        for path, index in zip(paths, members, strict=True):
+            classes.setdefault(path[-length:], []).append(index)
+        if len(classes) > 1 and all(any(isinstance(t, str) and t != "#" for t in ending) for ending in classes):
+            return classes
+    return {}
+
+
+def _having(paths: Sequence[Path], members: Sequence[int]) -> dict[str, list[int]]:
+    """Members by word, for words that some have and some have not."""
+    found: dict[str, list[int]] = {}
+    for path, index in zip(paths, members, strict=True):
+        for word in _words(path):
+            found.setdefault(word, []).append(index)
+    return {word: having for word, having in found.items() if len(having) < len(members)}
+
+
+def _shown(path: Path) -> str:
+    return ".".join(map(str, path))
