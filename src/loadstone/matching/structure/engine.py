@@ -11,6 +11,7 @@ from loadstone.matching.structure.doubts import take_doubts
 from loadstone.matching.structure.fusing import fuse, signatures
 from loadstone.matching.structure.items import Item, Match
 from loadstone.matching.structure.layers import Layer, layers
+from loadstone.matching.structure.numbering import numbered
 from loadstone.matching.structure.questions import questions
 from loadstone.matching.structure.rules import induce
 from loadstone.matching.structure.solve import Group, State, solve
@@ -27,7 +28,7 @@ def match(source: Sequence[Item], target: Sequence[Item], *, answers: Mapping[st
         source, target: the two state dicts, in any order.
         answers: target key → source key, for what was asked; each settles every place that looks alike.
     """
-    left, right = layers(_sorted(source)), layers(_sorted(target))
+    left, right = numbered(layers(_sorted(source))), numbered(layers(_sorted(target)))
     left, right = fuse(left, right), fuse(right, left)
     state = solve(left, right, _groups(left, right, answers))
     assumed = _flattened(state)

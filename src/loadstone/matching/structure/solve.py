@@ -10,7 +10,8 @@ different kinds takes turns until nothing moves, the strongest first:
     tries       numbered families and branches, see tries
     words       a word that as many have on the one side as on the other
 
-A number once paired binds its whole family: a later split that would pair it otherwise is not made.  What no evidence
+A number once paired binds its whole family: a later split that would pair it otherwise, or count backwards where the
+pairs count forwards, is not made.  What no evidence
 splits stays a group, and becomes a question.
 """
 
@@ -53,6 +54,7 @@ class State:
     under: tuple[dict[Path, list[int]], dict[Path, list[int]]] = field(default_factory=lambda: ({}, {}))
     lore: Lore = field(default_factory=Lore)
     numbers: dict[tuple[Path, Path], dict[int, int]] = field(default_factory=dict)
+    orders: dict[tuple[Path, Path], dict[int, tuple[int, int]]] = field(default_factory=dict)
 
     def settle(self) -> None:
         """Move groups of one and one to the pairs."""
@@ -71,25 +73,39 @@ class State:
         for side, index, path in ((0, a, self.source[a].path), (1, b, self.target[b].path)):
             for depth in range(len(path)):
                 self.under[side].setdefault(path[:depth], []).append(index)
+        for family, number in _places(self.source[a].path):
+            for other, partner in _places(self.target[b].path):
+                order = self.orders.setdefault((family, other), {})
+                least, most = order.get(number, (partner, partner))
+                order[number] = (min(least, partner), max(most, partner))
         self.lore.learn(self.source[a], self.target[b], said=group.grade == "answer")
 
     def agrees(self, splits: Iterable[Split]) -> bool:
-        """The numbers these splits pair are not paired otherwise."""
+        """The numbers these splits pair are not paired otherwise, and do not cross what is paired for other reasons."""
         for split in splits:
-            if split.numbers:
-                family, number, other, partner = split.numbers
-                known = self.numbers.get((family, other), {})
-                if known.get(number, partner) != partner:
-                    return False
-                if any(value == partner and key != number for key, value in known.items()):
+            if not split.numbers:
+                continue
+            family, number, other, partner = split.numbers
+            known = self.numbers.get((family, other), {})
+            if split.is_whole and known.get(number, partner) != partner:
+                return False
+            if split.is_whole and any(value == partner and key != number for key, value in known.items()):
+                return False
+            for key, (least, most) in self.orders.get((family, other), {}).items():
+                if (key < number and least > partner) or (key > number and most < partner):
                     return False
         return True
 
     def note(self, splits: Iterable[Split]) -> None:
         for split in splits:
-            if split.numbers:
+            if split.numbers and split.is_whole:
                 family, number, other, partner = split.numbers
                 self.numbers.setdefault((family, other), {})[number] = partner
+
+
+def _places(path: Path) -> list[tuple[Path, int]]:
+    """Every number of a path with what comes before it."""
+    return [(path[:depth], token) for depth, token in enumerate(path) if isinstance(token, int)]
 
 
 def solve(source: Sequence[Layer], target: Sequence[Layer], groups: list[Group]) -> State:

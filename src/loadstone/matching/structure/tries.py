@@ -59,6 +59,7 @@ class Split:
     grade: Grade
     evidence: str
     numbers: tuple[Path, int, Path, int] | None = None  # family and number, on the left and on the right
+    is_whole: bool = True  # the numbers name these branches alone, not a stretch of a run
 
 
 def branches(left: Trie, right: Trie, thinned: bool = False) -> list[Split]:
@@ -100,7 +101,14 @@ def _flat(left: Trie, right: Trie) -> list[Split]:
     if any(len(depth) > 1 for depth in depths):
         return []
     return [
-        Split(x.leaves, y.leaves, "numbered", f"{_shown(x.path)} and {_shown(y.path)}, same place in the whole run")
+        Split(
+            x.leaves,
+            y.leaves,
+            "numbered",
+            f"{_shown(x.path)} and {_shown(y.path)}, same place in the whole run",
+            (left.path, _number(x.path, len(left.path)), right.path, _number(y.path, len(right.path))),
+            False,
+        )
         for x, y in zip(a, b, strict=True)
     ]
 
@@ -176,8 +184,8 @@ def _family(node: Trie) -> int:
     return len(children) if children else 0
 
 
-def _number(path: Path) -> int:
-    number = path[-1]
+def _number(path: Path, at: int = -1) -> int:
+    number = path[at]
     assert isinstance(number, int)
     return number
 

@@ -18,7 +18,7 @@ Token: TypeAlias = str | int
 Path: TypeAlias = tuple[Token, ...]
 
 _PIECES = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
-_HASH = re.compile(r"(?=.*\d)[0-9a-f]{6,}|\d{6,}", re.IGNORECASE)
+_HASH = re.compile(r"(?=.*\d)[0-9a-f]{6,}|\d{6,}|0\d+|\d+[a-z]\w*|[a-f]+\d+[a-f]+\d*", re.IGNORECASE)
 
 ROLES = {  # word in a leaf name → the role of the tensor in its layer
     "weight": "weight", "kernel": "weight", "gamma": "weight", "scale": "weight", "w": "weight",
@@ -47,7 +47,7 @@ def tokens(text: str) -> Path:
     found: list[Token] = []
     for component in re.split(r"[^0-9A-Za-z]+", text):
         if _HASH.fullmatch(component):
-            found.append(component)
+            found.append(component.lower())
             continue
         for piece in _PIECES.findall(component):
             found.append(int(piece) if piece.isdigit() else PART_WORDS.get(piece.lower(), piece.lower()))
