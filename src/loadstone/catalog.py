@@ -357,6 +357,23 @@ _ROWS: tuple[tuple[str, Severity, str, str, str], ...] = (
         "Build the model that the checkpoint was made with; `loadstone inspect FILE` shows its layers.",
     ),
     (
+        "answer-unfit", "error", "an answer did not come to pass",
+        "An answer names a key that is not there, or pairs tensors that cannot be one by their shapes, by another "
+        "answer or by a rule of the recipe.",
+        "Correct the answer or take it out; `open-question` lists what can be answered.",
+    ),
+    (
+        "rule-unfit", "error", "a rule of the recipe fits nothing",
+        "A rule of `[options.rules]` fits no key of the model, or takes a tensor that the checkpoint does not have.",
+        "Correct the rule, or delete it: what no rule says is matched by structure again.",
+    ),
+    (
+        "recipe-changed", "warning", "the recipe was made for other keys",
+        "The digests in `[options.hashes]` are not those of these keys, shapes and dtypes: one side has changed since. "
+        "The rules are applied all the same, and each that fits nothing is an error.",
+        "Read the plan as if it were new; `plan.recipe()` or `-o` write the recipe anew.",
+    ),
+    (
         "fits-by-structure", "note", "another naming of the same network, as it seems",
         "The names do not fit, the layers do: the file seems to come from another implementation of this network.",
         "Plan by structure: `match=\"structure\"`, or `--match structure`.",

@@ -4,6 +4,7 @@
     wrappers    prefixes of DataParallel, torch.compile and training frameworks
     migration   what the model's own modules do to old keys
     aliases     the other names that PyTorch itself has given to a tensor
+    structural  layers instead of names, where that is asked for
     settle      one line for each slot: shapes, dtypes, tied memory
     findings    what has to be said, with the fixes
 
@@ -13,24 +14,25 @@ PYTHONHASHSEED is: no set is iterated into the result.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from loadstone.errors import Diagnostic, worst_first
+from loadstone.errors import Diagnostic, Fix, worst_first
 from loadstone.matching.aliases import may_be_absent, may_be_left_over, respell
 from loadstone.matching.candidates import Candidate, by_name
 from loadstone.matching.coverage import coverage
 from loadstone.matching.findings import Findings
 from loadstone.matching.fitting import Fitter
+from loadstone.matching.key_rules import rules_for
 from loadstone.matching.migration import Compute, Migrate, Read
 from loadstone.matching.nearmiss import near_misses
 from loadstone.matching.options import Options
 from loadstone.matching.plan import Action, Plan
-from loadstone.matching.recipe import options_table
+from loadstone.matching.recipe import changed_since, hashes_of, options_table
 from loadstone.matching.schema import Schema, Slot
 from loadstone.matching.selection import select, unused_option
 from loadstone.matching.settle import Computed, Settled, settle
-from loadstone.matching.structural import by_structure
+from loadstone.matching.structural import by_structure, fitting
 from loadstone.matching.wrappers import align
 from loadstone.tensors import TensorInfo
 
@@ -79,13 +81,21 @@ def make_plan(
 
     leftover: list[Action] = [*selection.dropped, *migrated.dropped]
     structural: list[Diagnostic] = []
-    if options.match == "structure" and not _is_settled(settled, claims, schema):
-        structure = by_structure(schema, candidates, fitter.is_decided, options.answers, strict=options.strict)
+    unexpected: list[Candidate] = []
+    table, rules = options_table(options), {}
+    if options.match == "structure" and (options.rules or not _is_settled(settled, claims, schema)):
+        structure = by_structure(
+            schema, candidates, lambda key: key in migrated.computed or fitter.is_decided(key), options
+        )
         claims = by_name(structure.candidates)
         settled = settle(schema, claims, {**migrated.computed, **structure.computed}, fitter)
-        leftover += structure.lines
-        structural = structure.findings
-    unexpected: list[Candidate] = []
+        settled.wait(structure.waiting)
+        unexpected += structure.unplaced
+        leftover += [*structure.lines, *(_unplaced(one) for one in structure.unplaced)]
+        hashes = hashes_of(sources, schema.slots)
+        structural += [*structure.findings, *changed_since(options, hashes)]
+        rules = rules_for(structure.assignments, schema.slots)
+        table |= {"rules": rules, "hashes": hashes} if rules else {}
     collisions: list[tuple[str, list[Candidate]]] = []
     for name, members in claims.items():
         if name in schema.slots:
@@ -104,8 +114,12 @@ def make_plan(
     leftover += settled.spare
 
     doubts = list(coverage(schema, sources, settled.actions, alignment.fixes, strict=options.strict))
+    if any(finding.code == "open-question" for finding in structural):
+        doubts = [doubt for doubt in doubts if not options.strict]  # what waits for an answer is no other architecture
     findings = Findings(schema.slots, sources, strict=options.strict)
     pairs = near_misses(settled.missing, unexpected)
+    if options.match == "names" and len(settled.missing) > sum(len(pair.keys) for pair in pairs):
+        structural += _note(schema, candidates, settled)
     found = [
         *migrated.failed,
         *doubts,
@@ -137,7 +151,8 @@ def make_plan(
         sources,
         schema,
         weights,
-        options_table(options),
+        table,
+        rules,
     )
 
 
@@ -148,6 +163,30 @@ def _is_settled(settled: Settled, claims: Mapping[str, list[Candidate]], schema:
     return all(
         name in schema.slots or may_be_left_over(members[0], schema) is not None for name, members in claims.items()
     )
+
+
+_LEAST_OPEN = 0.10  # of the model's tensors; where names settle more than the rest, names are not what is wrong
+_MOST_KEYS = 20_000  # on a side; the engine takes seconds for more
+
+
+def _note(schema: Schema, candidates: list[Candidate], settled: Settled) -> Iterator[Diagnostic]:
+    """fits-by-structure, where names leave much open that structure settles."""
+    wanted = [slot for slot in schema.slots.values() if slot.tied_to is None and may_be_absent(slot) is None]
+    by_names = sum(settled.actions[slot.key].status == "load" for slot in wanted)
+    if len(wanted) - by_names <= _LEAST_OPEN * len(wanted) or max(len(wanted), len(candidates)) > _MOST_KEYS:
+        return
+    found = fitting(schema, candidates)
+    settles = sum(slot.key in found.assignments for slot in wanted)
+    if found.verdict == "refused" or settles <= by_names:
+        return
+    asked = len(found.questions)
+    asks = f", {asked} question{'s' if asked > 1 else ''}" if asked else ""
+    message = f"by structure, {settles:,} of {len(wanted):,} tensors of the model find their source{asks}"
+    yield Diagnostic("fits-by-structure", message, fixes=(Fix("match layers instead of names", 'match="structure"'),))
+
+
+def _unplaced(candidate: Candidate) -> Action:
+    return Action("unexpected", candidate.key, None, "no place by structure", "its name alone is no reason")
 
 
 def _without_giving_up(finding: Diagnostic) -> Diagnostic:

@@ -24,6 +24,8 @@ class Options:
         adapt: {glob over model keys: adapter}.
         match: "names" or "structure".
         answers: {key of the model: key of the checkpoint} for what a match by structure leaves open.
+        rules: {template of model keys: where their values come from}, see key_rules; only a recipe has them.
+        hashes: digests of both lists of keys, "checkpoint" and "model", for which the rules were made.
         dtype: the dtype parameters end up in, where one was asked for; None keeps the model's.
         assign: parameters become the file's tensors, in the file's dtype unless `dtype` is given.
     """
@@ -36,6 +38,8 @@ class Options:
     adapt: Mapping[str, Adapter] = field(default_factory=dict)
     match: Literal["names", "structure"] = "names"
     answers: Mapping[str, str] = field(default_factory=dict)
+    rules: Mapping[str, str] = field(default_factory=dict)
+    hashes: Mapping[str, str] = field(default_factory=dict)
     dtype: str | None = None
     assign: bool = False
 
@@ -52,6 +56,8 @@ class Options:
             strict=self.strict and recipe.strict,
             match="structure" if "structure" in (self.match, recipe.match) else "names",
             answers={**recipe.answers, **self.answers},
+            rules=recipe.rules,
+            hashes=recipe.hashes,
             rename=recipe.rename if rename is None else rename,
             only=(*recipe.only, *self.only),
             drop=(*recipe.drop, *self.drop),

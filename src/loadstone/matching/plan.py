@@ -106,6 +106,7 @@ class Plan:
         schema: the model's side.
         weights: the name of the weight set that was used.
         recipe_options: the options the plan was made with, in the form a recipe file has them.
+        rules: what a match by structure found, in few lines: {template of model keys: where their values come from}.
     """
 
     source_name: str
@@ -116,6 +117,7 @@ class Plan:
     schema: Schema
     weights: str = ""
     recipe_options: Mapping[str, object] = field(default_factory=dict)
+    rules: Mapping[str, str] = field(default_factory=dict)
     applier: Callable[[Plan], None] | None = field(default=None, repr=False)
     checker: Callable[[Plan, object, object, object], Probed] | None = field(default=None, repr=False)
 
@@ -158,7 +160,8 @@ class Plan:
     @property
     def loaded_nbytes(self) -> int:
         """Bytes of the checkpoint that are read for it; what is shared counts once for each key that reads it."""
-        return sum(self.sources[action.source].nbytes for action in self.loaded if action.source is not None)
+        read = [action.source for action in self.actions if action.status in ("load", "joined")]
+        return sum(self.sources[key].nbytes for key in read if key is not None)
 
     @property
     def coverage(self) -> float:
@@ -225,6 +228,7 @@ class Plan:
                 "unexpected_keys": self.unexpected_keys,
                 "mismatched_keys": self.mismatched_keys,
                 "ambiguous_keys": self.ambiguous_keys,
+                "rules": dict(self.rules),
                 "actions": [action.to_json() for action in self.actions],
                 "diagnostics": [diagnostic.to_json() for diagnostic in self.diagnostics],
             },

@@ -6,6 +6,12 @@ drop = ["head"]
 
 [options.rename]
 '^backbone\\.' = ""
+
+A match by structure is written as what it found (see key_rules), with digests of the two lists of keys it was found
+for.  The rules are what is applied when the recipe is used again.
+
+[options.rules]
+"stages.{a}.layers.{b}.*" = "layer{a+1}.{b}.*"
 """
 
 from __future__ import annotations
@@ -13,17 +19,21 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from loadstone.errors import Diagnostic, Fix, RecipeError
+from loadstone.io.digests import digest
 from loadstone.keys import nearest
 from loadstone.matching.adapters import Classes, Interpolate, adapter_of, adapter_table, check_adapters
+from loadstone.matching.key_rules import check_rules
 from loadstone.matching.options import Options
+from loadstone.matching.schema import Slot
+from loadstone.tensors import TensorInfo
 
 _LISTS = ("only", "drop", "fresh")
-_TABLES = ("rename", "adapt", "answers")
+_TABLES = ("rename", "adapt", "answers", "rules", "hashes")
 _NAMES = ("strict", "match", *_LISTS, *_TABLES)
 _LARGEST = 16 * 1024 * 1024  # bytes of a recipe file
 
@@ -42,9 +52,28 @@ def options_table(options: Options) -> dict[str, object]:
         table["adapt"] = dict(options.adapt)
     if options.match != "names":
         table = {"match": options.match, **table}
-    if options.answers:
-        table["answers"] = dict(options.answers)
+    for name in ("answers", "rules", "hashes"):
+        if getattr(options, name):
+            table[name] = dict(getattr(options, name))
     return table
+
+
+def hashes_of(sources: Mapping[str, TensorInfo], slots: Mapping[str, Slot]) -> dict[str, str]:
+    """Digests of both lists of keys, each with shape and dtype; the order of keys does not matter."""
+
+    def hashed(tensors: Mapping[str, TensorInfo] | Mapping[str, Slot]) -> str:
+        lines = sorted(f"{key} {'x'.join(map(str, one.shape))} {one.dtype}" for key, one in tensors.items())
+        return digest("\n".join(lines).encode("utf-8", "surrogatepass"))
+
+    return {"checkpoint": hashed(sources), "model": hashed(slots)}
+
+
+def changed_since(options: Options, hashes: Mapping[str, str]) -> Iterator[Diagnostic]:
+    """recipe-changed for each side that is not the one the rules were made for."""
+    for side, was in options.hashes.items():
+        if hashes.get(side) != was:
+            message = f"the recipe was made for another {side}: keys, shapes or dtypes differ"
+            yield Diagnostic("recipe-changed", message, (("then", was), ("now", hashes.get(side, "unknown"))))
 
 
 def write_recipe(table: Mapping[str, object]) -> str:
@@ -94,6 +123,7 @@ def parse_recipe(text: str, *, name: str = "the recipe") -> Options:
         _check(key, value, name)
     adapt = {glob: adapter_of(how) if isinstance(how, dict) else how for glob, how in table.get("adapt", {}).items()}
     check_adapters(adapt)
+    check_rules(table.get("rules", {}), name)
     for pattern in table.get("rename", {}):
         try:
             re.compile(pattern)
@@ -108,6 +138,8 @@ def parse_recipe(text: str, *, name: str = "the recipe") -> Options:
         adapt=adapt,
         match=table.get("match", "names"),
         answers=table.get("answers", {}),
+        rules=table.get("rules", {}),
+        hashes=table.get("hashes", {}),
     )
 
 

@@ -57,6 +57,13 @@ class Settled:
     conflicts: list[tuple[Slot, Slot, Candidate, Candidate]] = field(default_factory=list)
     tied: list[str] = field(default_factory=list)
 
+    def wait(self, reasons: Mapping[str, str]) -> None:
+        """Slots without a source that wait for an answer are open, and not missing."""
+        self.missing = [slot for slot in self.missing if slot.key not in reasons]
+        for key, why in reasons.items():
+            if self.actions[key].status == "missing":
+                self.actions[key] = Action("ambiguous", None, key, "open question", why)
+
 
 def settle(
     schema: Schema, claims: Mapping[str, list[Candidate]], computed: Mapping[str, Computed], fitter: Fitter

@@ -4,26 +4,32 @@ The engine (structure/) knows keys, shapes and dtypes only.  Here candidates and
 found becomes candidates under the model's names again, so that casts, ties, adapters and findings stay what they are.
 A tensor that is reshaped, turned, cut or joined on the way becomes a computed one.
 
-What a person said about a key (`fresh`, `adapt`) is not put to the engine.
+    a person's word     `fresh`, `adapt` and what the model's own hooks make are not put to the engine
+    rules of a recipe   come before the engine, key by key, and take the sources they name
+    the engine          says the rest, or asks, or refuses; refused, nothing goes by names either
+    what has no place   keeps its name only where that cannot fill anything unasked
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from loadstone.errors import Diagnostic, Fix
-from loadstone.keys import parent
+from loadstone.keys import nearest, parent
 from loadstone.matching.aliases import may_be_left_over
-from loadstone.matching.candidates import Candidate, shape_text
-from loadstone.matching.migration import Compute, Read
+from loadstone.matching.candidates import Candidate
+from loadstone.matching.composing import composed, is_plain
+from loadstone.matching.key_rules import KeyRule, expand, expression, parse
+from loadstone.matching.options import Options
 from loadstone.matching.plan import Action
 from loadstone.matching.schema import Schema, Slot
-from loadstone.matching.settle import Computed
-from loadstone.matching.structure.items import Assignment, Item, Match, Permute, Reshape, Step
+from loadstone.matching.settle import Computed, is_same_view
+from loadstone.matching.structure import GRADES, Assignment, Item, Match, Question, match
 
 _MOST_OPTIONS = 6  # of a question that are shown
+_MOST_ROUNDS = 4  # questions that are answered on trial, to see what waits for them
+_MOST_TRIED = 5_000  # keys for which that is done
 
 
 @dataclass(slots=True)
@@ -32,163 +38,303 @@ class Structural:
 
     Attributes:
         candidates: under the model's names, as far as that is certain.
+        unplaced: candidates that nothing takes although their names are the model's.
         computed: tensors that change on the way, by key in the model.
-        lines: for sources that go into a target beside others, and for those without a place.
-        findings: questions, and a refusal.
-        match: the engine's own answer.
+        lines: for sources that go into a target beside others, or wait for an answer.
+        waiting: model key → why it waits for an answer.
+        findings: questions, a refusal, rules and answers that do not fit.
+        assignments: what was found, with the checkpoint's keys, by model key.
+        is_refused: these are probably not the same network.
     """
 
     candidates: list[Candidate]
+    unplaced: list[Candidate] = field(default_factory=list)
     computed: dict[str, Computed] = field(default_factory=dict)
     lines: list[Action] = field(default_factory=list)
+    waiting: dict[str, str] = field(default_factory=dict)
     findings: list[Diagnostic] = field(default_factory=list)
-    match: Match | None = None
+    assignments: dict[str, Assignment] = field(default_factory=dict)
+    is_refused: bool = False
 
 
 def by_structure(
-    schema: Schema,
-    candidates: list[Candidate],
-    is_decided: Callable[[str], bool],
-    answers: Mapping[str, str],
-    *,
-    strict: bool,
+    schema: Schema, candidates: list[Candidate], is_decided: Callable[[str], bool], options: Options
 ) -> Structural:
-    """Candidates under the model's names, by structure.
+    """Candidates under the model's names, by the rules of a recipe and by structure.
 
     Args:
-        is_decided: whether a person said what happens to this key of the model.
-        answers: {key of the model: name of the candidate} for the engine's questions.
+        is_decided: whether a person, or the model's own hook, says what happens to this key of the model.
     """
-    from loadstone.matching.structure import match  # the engine is read only where it is asked
-
-    free = [one for one in candidates if not (is_decided(one.name) and one.name in schema.slots)]
-    free = [one for one in free if may_be_left_over(one, schema) is None]
-    others = [one for one in candidates if one not in free] if len(free) < len(candidates) else []
-    named = {one.name: one for one in free}
-    wanted = [slot for slot in schema.slots.values() if not is_decided(slot.key)]
-    found = match(
-        [_source_item(one) for one in named.values()], [_target_item(slot, schema) for slot in wanted], answers=answers
-    )
-    if found.verdict == "refused":
-        level = None if strict else "warning"
-        refusal = Diagnostic("no-structural-match", f"no match by structure: {found.reason}", level=level)  # type: ignore[arg-type]
-        return Structural(candidates, findings=[refusal], match=found)
-    result = Structural(others, match=found)
-    used = _place(result, found, named, schema)
-    result.lines += [
-        Action("unexpected", one.key, None, "no place by structure", _near(found, one.name))
-        for one in named.values()
-        if one.name not in used
+    free = [
+        one
+        for one in candidates
+        if not (one.name in schema.slots and is_decided(one.name)) and may_be_left_over(one, schema) is None
     ]
-    result.findings += _questions(found, strict=strict)
+    kept = {id(one) for one in free}
+    result = Structural([one for one in candidates if id(one) not in kept])
+    slots = {key: slot for key, slot in schema.slots.items() if not is_decided(key)}
+    named, wanted = _led(free, slots, result)
+    names = {one.key: one.name for one in named.values()}
+    answers = {
+        target: " + ".join(names.get(key, key) for key in text.split(" + ")) for target, text in options.answers.items()
+    }
+    engine = _Engine(
+        [_source_item(one) for one in named.values()], [_target_item(slot, schema) for slot in wanted], answers
+    )
+    ruled = _ruled(result, options.rules, slots, names)
+    found = engine.match
+    used: dict[str, None] = {taken.key: None for one in ruled.values() for taken in one.sources}
+    if found.verdict == "refused" and not ruled:
+        result.is_refused = True
+        result.findings.append(
+            Diagnostic("no-structural-match", f"no match by structure: {found.reason}", level="error")
+        )
+    else:
+        for target, assignment in found.assignments.items():
+            said = ruled.get(target)
+            if said is not None:
+                is_same = (said.sources, said.steps) == (assignment.sources, assignment.steps)
+                ruled[target] = assignment if is_same else said
+            elif found.verdict != "refused" and not any(taken.key in used for taken in assignment.sources):
+                ruled[target] = assignment
+    _place(result, {key: ruled[key] for key in schema.slots if key in ruled}, named, schema)
+    questions = [each for each in found.questions if each.target not in ruled and not result.is_refused]
+    _wait(result, engine, questions, named)
+    _leave(result, named, schema)
+    result.findings += _questions(questions, named, result, strict=options.strict)
+    result.findings += _unfit_answers(options.answers, result, schema, dict.fromkeys(one.key for one in candidates))
     return result
 
 
+def fitting(schema: Schema, candidates: Sequence[Candidate]) -> Match:
+    """What the engine says where nobody decided anything: for a note on a plan by names."""
+    return match([_source_item(one) for one in candidates], [_target_item(slot, schema) for slot in _leaders(schema)])
+
+
+class _Engine:
+    """The two sides as items, asked with more answers or fewer."""
+
+    def __init__(self, source: list[Item], target: list[Item], answers: Mapping[str, str]) -> None:
+        self._source = source
+        self._target = target
+        self._answers = answers
+        self.match = match(source, target, answers=answers)
+        self.size = len(source) + len(target)
+
+    def answered(self, more: Mapping[str, str]) -> Match:
+        return match(self._source, self._target, answers={**self._answers, **more})
+
+
 def _source_item(candidate: Candidate) -> Item:
-    info = candidate.info
-    storage = None if info.storage is None else f"{id(info.storage)}:{info.offset}:{info.shape}"
-    return Item(candidate.name, info.shape, info.dtype, storage=storage)
+    return Item(candidate.name, candidate.info.shape, candidate.info.dtype)
 
 
 def _target_item(slot: Slot, schema: Schema) -> Item:
-    return Item(
-        slot.key, slot.shape, slot.dtype, slot.kind, schema.modules.get(parent(slot.key)), slot.tied_to or slot.key
-    )
+    return Item(slot.key, slot.shape, slot.dtype, slot.kind, schema.modules.get(parent(slot.key)))
 
 
-def _place(result: Structural, found: Match, named: Mapping[str, Candidate], schema: Schema) -> set[str]:
-    """Put every assignment into the result; gives the names that were used."""
-    used: set[str] = set()
-    for target, assignment in found.assignments.items():
-        first = named[assignment.sources[0].key]
-        how = f"by structure, {assignment.grade}"
-        result.candidates.append(first if first.name == target else first.renamed(target, how))
-        used.update(taken.key for taken in assignment.sources)
-        if _is_plain(assignment):
-            continue
-        slot = schema.slots[target]
-        result.computed[target] = Computed(
-            _composed(assignment, {taken.key: named[taken.key].key for taken in assignment.sources}),
-            first.info.dtype,
-            slot.shape,
-            "compose",
-            _text(assignment, named, slot),
-            assignment.evidence,
-        )
-        result.lines += [
-            Action("joined", named[taken.key].key, None, how, f"goes into `{target}` beside `{first.key}`")
-            for taken in assignment.sources[1:]
-            if named[taken.key].key != first.key
-        ]
-    return used
+def _leaders(schema: Schema) -> list[Slot]:
+    return [slot for slot in schema.slots.values() if slot.tied_to is None]
 
 
-def _is_plain(assignment: Assignment) -> bool:
-    return len(assignment.sources) == 1 and not assignment.sources[0].steps and not assignment.steps
+def _led(
+    free: list[Candidate], slots: Mapping[str, Slot], result: Structural
+) -> tuple[dict[str, Candidate], list[Slot]]:
+    """Candidates by name and slots, without those that only repeat another's memory where the other side has one.
 
-
-def _composed(assignment: Assignment, keys: Mapping[str, str]) -> Compute:
-    """The function that makes the target's values out of those of its sources."""
-
-    def compute(read: Read) -> Any:
-        parts = [_carried_out(read(keys[taken.key]), taken.steps) for taken in assignment.sources]
-        return _carried_out(parts[0] if len(parts) == 1 else _joined(parts), assignment.steps)
-
-    return compute
-
-
-def _carried_out(value: Any, steps: tuple[Step, ...]) -> Any:
-    for step in steps:
-        if isinstance(step, Reshape):
-            value = value.reshape(step.shape)
-        elif isinstance(step, Permute):
-            value = value.permute(step.dims)
+    A tie is one tensor under two names.  Both names are put to the engine where both sides have as many tensors of
+    that shape under all names; else one stands for both.
+    """
+    have, want = _shapes(one.info.shape for one in free), _shapes(slot.shape for slot in slots.values())
+    named: dict[str, Candidate] = {}
+    first: dict[tuple[object, ...], Candidate] = {}
+    for one in free:
+        info = one.info
+        view = (id(info.storage), info.offset, info.shape, info.stride, info.dtype)
+        other = first.setdefault(view, one) if info.storage is not None else one
+        if other is not one and is_same_view(other.info, info) and have[info.shape] > want.get(info.shape, 0):
+            have[info.shape] -= 1
+            why = f"the same memory as `{other.key}`"
+            result.lines.append(Action("dropped", one.key, None, "tied in the checkpoint", why))
+        elif one.name in named:
+            result.unplaced.append(one)
         else:
-            value = value.narrow(0, step.start, step.length)
-    return value
+            named[one.name] = one
+    wanted = []
+    for slot in slots.values():
+        if slot.tied_to in slots and want[slot.shape] > have.get(slot.shape, 0):
+            want[slot.shape] -= 1
+        else:
+            wanted.append(slot)
+    return named, wanted
 
 
-def _joined(parts: list[Any]) -> Any:
-    """The parts one behind the other along the first axis, in new memory; by methods that every tensor has."""
-    whole = parts[0].new_empty((sum(len(part) for part in parts), *parts[0].shape[1:]))
-    start = 0
-    for part in parts:
-        whole[start : start + len(part)] = part
-        start += len(part)
-    return whole
+def _shapes(shapes: Iterator[tuple[int, ...]]) -> dict[tuple[int, ...], int]:
+    counts: dict[tuple[int, ...], int] = {}
+    for shape in shapes:
+        counts[shape] = counts.get(shape, 0) + 1
+    return counts
 
 
-def _text(assignment: Assignment, named: Mapping[str, Candidate], slot: Slot) -> str:
-    """What happens to the values, in words."""
-    shapes = [named[taken.key].info.shape for taken in assignment.sources]
-    steps = [step for taken in assignment.sources for step in taken.steps] + list(assignment.steps)
-    words = []
-    if any(isinstance(step, Permute) for step in steps):
-        words.append("transposed")
-    if len(shapes) > 1:
-        words.append(f"{len(shapes)} tensors joined")
-    elif not all(isinstance(step, (Reshape, Permute)) for step in steps):
-        words.append("a part of it")
-    have = " + ".join(map(shape_text, dict.fromkeys(shapes)))
-    return f"{' and '.join(words) or 'reshaped'}: {have} → {shape_text(slot.shape)}"
+def _ruled(
+    result: Structural, rules: Mapping[str, str], slots: Mapping[str, Slot], names: Mapping[str, str]
+) -> dict[str, Assignment]:
+    """What the rules of a recipe say, in the names of the engine; a finding for each that fits nothing."""
+    said = expand(rules, slots) if rules else {}
+    ruled: dict[str, Assignment] = {}
+    unfit: dict[KeyRule, tuple[str, str]] = {}
+    for target, (text, rule) in said.items():
+        assignment = parse(text, target, rule.text)
+        lost = [taken.key for taken in assignment.sources if taken.key not in names]
+        if lost:
+            unfit.setdefault(rule, (target, lost[0]))
+            continue
+        sources = tuple(replace(taken, key=names[taken.key]) for taken in assignment.sources)
+        ruled[target] = replace(assignment, sources=sources)
+    for rule, (target, key) in unfit.items():
+        result.findings.append(
+            Diagnostic(
+                "rule-unfit",
+                f"a rule takes `{key}` for `{target}`, and the checkpoint has no such key",
+                (("rule", rule.text),),
+                tuple(Fix("did you mean", name) for name in nearest(key, names, 2)),
+                (target,),
+            )
+        )
+    fitting = {rule.target for _, rule in said.values()}
+    for left, right in rules.items():
+        if left not in fitting:
+            message = f"the rule for `{left}` fits no key of the model"
+            result.findings.append(Diagnostic("rule-unfit", message, (("rule", KeyRule(left, right).text),)))
+    return ruled
 
 
-def _near(found: Match, name: str) -> str:
-    return next((each.near for each in found.unmatched_source if each.key == name), "")
+def _place(
+    result: Structural, assignments: Mapping[str, Assignment], named: Mapping[str, Candidate], schema: Schema
+) -> None:
+    """Put every assignment into the result."""
+    loaded: dict[str, None] = {}
+    beside: dict[str, Action] = {}
+    for target, assignment in assignments.items():
+        first = named[assignment.sources[0].key]
+        how = "by a rule of the recipe"
+        if not assignment.evidence.startswith("`") or assignment.grade != "answer":
+            how = f"by structure, {assignment.grade}: {GRADES[assignment.grade]}"
+        if not is_plain(assignment):
+            made = composed(assignment, named, schema.slots[target])
+            if isinstance(made, str):
+                result.waiting[target] = made
+                continue
+            result.computed[target] = made
+        same = is_plain(assignment) and first.name == target and first.key == target
+        result.candidates.append(first if same else first.renamed(target, how))
+        loaded[first.key] = None
+        result.assignments[target] = replace(
+            assignment, sources=tuple(replace(taken, key=named[taken.key].key) for taken in assignment.sources)
+        )
+        for taken in assignment.sources[1:]:
+            key = named[taken.key].key
+            beside.setdefault(key, Action("joined", key, None, how, f"goes into `{target}` beside `{first.key}`"))
+    result.lines += [line for key, line in beside.items() if key not in loaded]
 
 
-def _questions(found: Match, *, strict: bool) -> Iterator[Diagnostic]:
+def _wait(result: Structural, engine: _Engine, questions: Sequence[Question], named: Mapping[str, Candidate]) -> None:
+    """Find out by trial what waits for the open questions: what any answer would settle.
+
+    Both sides of it are ambiguous, and neither missing nor unexpected.
+    """
+    if engine.size > _MOST_TRIED:
+        return
+    tried: dict[str, str] = {}
+    open_ones = list(questions)
+    before = engine.match.assignments
+    for _ in range(_MOST_ROUNDS):
+        question = next((each for each in open_ones if each.target not in tried and each.options), None)
+        if question is None:
+            break
+        tried[question.target] = question.options[0]
+        after = engine.answered(tried)
+        for target, assignment in after.assignments.items():
+            if target in before or target in result.assignments:
+                continue
+            why = f"waits for the answer about `{question.target}`"
+            result.waiting.setdefault(target, why)
+            result.lines += [
+                Action("ambiguous", named[taken.key].key, None, "open question", why)
+                for taken in assignment.sources
+                if not _has_line(result, named[taken.key].key)
+            ]
+        before, open_ones = after.assignments, list(after.questions)
+
+
+def _has_line(result: Structural, key: str) -> bool:
+    return any(line.source == key for line in result.lines) or any(one.key == key for one in result.candidates)
+
+
+def _leave(result: Structural, named: Mapping[str, Candidate], schema: Schema) -> None:
+    """What found no place keeps its name where the model has no such key, or one of another shape that is free.
+
+    Of the same shape it would be loaded by its name alone, which the engine did not find reason enough.
+    """
+    taken = {one.key for one in result.candidates} | {line.source for line in result.lines}
+    filled = {one.name for one in result.candidates} | result.waiting.keys()
+    for one in named.values():
+        if one.key in taken:
+            continue
+        slot = schema.slots.get(one.name)
+        if slot is None or (one.name not in filled and slot.shape != one.info.shape and not result.is_refused):
+            result.candidates.append(one)
+        else:
+            result.unplaced.append(one)
+
+
+def _questions(
+    questions: Sequence[Question], named: Mapping[str, Candidate], result: Structural, *, strict: bool
+) -> Iterator[Diagnostic]:
     """One diagnostic a question, with a line to paste for each answer."""
     level = None if strict else "warning"
-    for question in found.questions:
-        places = f", {question.places} places" if question.places > 1 else ""
+    for question in questions:
+        waiting = sum(why.endswith(f"about `{question.target}`") for why in result.waiting.values())
+        options = [" + ".join(named[name].key for name in text.split(" + ")) for text in question.options]
+        evidence = [("model", question.target)]
+        if question.places > 1 or waiting:
+            places = f"{question.places:,} places like it" if question.places > 1 else "this place"
+            evidence.append(("settles", f"{places}, {waiting:,} tensors" if waiting else places))
+        if len(options) > _MOST_OPTIONS:
+            evidence.append(("options", f"{len(options):,}, of which {_MOST_OPTIONS} are shown"))
         yield Diagnostic(
             "open-question",
-            question.text + places,
-            fixes=tuple(
-                Fix(f"if it is `{option}`", f'answers={{"{question.target}": "{option}"}}', "unsafe")
-                for option in question.options[:_MOST_OPTIONS]
+            question.text,
+            tuple(evidence),
+            tuple(
+                Fix(
+                    "if it is so" if len(options) == 1 else f"if it is `{option}`",
+                    f"answers={{{question.target!r}: {option!r}}}".replace("'", '"'),
+                    "unsafe",
+                )
+                for option in options[:_MOST_OPTIONS]
             ),
-            keys=(question.target,),
-            level=level,  # type: ignore[arg-type]
+            (question.target,),
+            level,  # type: ignore[arg-type]
         )
+
+
+def _unfit_answers(
+    answers: Mapping[str, str], result: Structural, schema: Schema, keys: Mapping[str, None]
+) -> Iterator[Diagnostic]:
+    """An answer that did not come to pass is an error: a person relies on it."""
+    for target, text in answers.items():
+        parts = text.split(" + ")
+        unknown = [key for key in parts if key not in keys]
+        if target not in schema.slots:
+            message, near = f"`{target}` in `answers` is no key of the model", nearest(target, schema.slots, 2)
+        elif unknown:
+            message, near = f"`{unknown[0]}` in `answers` is no key of the checkpoint", nearest(unknown[0], keys, 2)
+        elif target not in result.assignments:
+            message, near = f"the answer `{target} = {text}` fits neither shapes nor the other answers", []
+        elif not {taken.key for taken in result.assignments[target].sources} <= set(parts):
+            now = expression(result.assignments[target])
+            message, near = f"the answer `{target} = {text}` was not taken: `{target}` is `{now}`", []
+        else:
+            continue
+        yield Diagnostic("answer-unfit", message, fixes=tuple(Fix("did you mean", name) for name in near))

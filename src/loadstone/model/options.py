@@ -81,6 +81,8 @@ def checked(given: PlanOptions) -> Checked:
             adapt={**base.adapt, **_adapters(given.get("adapt"))},
             match="structure" if "structure" in (match, base.match) else "names",
             answers={**base.answers, **_answers(given.get("answers"))},
+            rules=base.rules,
+            hashes=base.hashes,
             dtype=None if dtype is None else str(dtype).removeprefix("torch."),
             assign=is_assigned,
         ),

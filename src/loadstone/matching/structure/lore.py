@@ -6,8 +6,8 @@ Two things are learned from every pair, and used on groups that nothing else spl
     words     a path has `reverse` here exactly where it has `bwd` there
 
 An ending first counts without its numbers, which mostly number repetitions: `x` and `h` then cannot be taken for
-layer 0 and layer 1.  Only if words tell nothing apart do numbers count, and then one pair is not enough to learn from,
-unless a person said it.
+layer 0 and layer 1.  Only if words tell nothing apart do numbers count, each with the size of its family, because the
+second of two is not the second of three; and then one pair is not enough to learn from, unless a person said it.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ class Lore:
     with_word: dict[tuple[str, Signature], int] = field(default_factory=dict)
     of_signature: dict[Signature, int] = field(default_factory=dict)
 
-    def learn(self, source: Layer, target: Layer, *, said: bool) -> None:
-        """Take a pair in; one that a person said counts as many."""
+    def learn(self, source: Layer, target: Layer, marked: tuple[Path, Path], *, said: bool) -> None:
+        """Take a pair in, also with its numbers marked by the size of their families; one that was said counts more."""
         weight = _ENOUGH if said else 1
-        for left, right in ((source.path, target.path), (_blank(source.path), _blank(target.path))):
+        for left, right in (marked, (_blank(source.path), _blank(target.path))):
             for i in range(1, min(_LENGTH, len(left)) + 1):
                 for j in range(1, min(_LENGTH, len(right)) + 1):
                     key = (left[-i:], right[-j:])
@@ -52,15 +52,20 @@ class Lore:
         self.of_signature[source.signature] = self.of_signature.get(source.signature, 0) + 1
 
     def splits(
-        self, source: Sequence[Layer], target: Sequence[Layer], left: Sequence[int], right: Sequence[int]
+        self,
+        source: Sequence[Layer],
+        target: Sequence[Layer],
+        left: Sequence[int],
+        right: Sequence[int],
+        marked: tuple[Sequence[Path], Sequence[Path]],
     ) -> list[Split]:
         """How a group falls apart by what was learned; nothing where it says nothing, or contradicts itself."""
         if len(left) != len(right):
             return []
         ours, theirs = [source[a].path for a in left], [target[b].path for b in right]
         for blank in (True, False):
-            x = _classes([_blank(path) for path in ours] if blank else ours, left)
-            y = _classes([_blank(path) for path in theirs] if blank else theirs, right)
+            x = _classes([_blank(path) for path in ours] if blank else [marked[0][a] for a in left], left)
+            y = _classes([_blank(path) for path in theirs] if blank else [marked[1][b] for b in right], right)
             splits = self._by_endings(x, y, 1 if blank else _ENOUGH) if len(x) == len(y) else []
             if splits:
                 return splits
@@ -128,9 +133,13 @@ def _classes(paths: Sequence[Path], members: Sequence[int]) -> dict[Path, list[i
         classes: dict[Path, list[int]] = {}
         for path, index in zip(paths, members, strict=True):
             classes.setdefault(path[-length:], []).append(index)
-        if len(classes) > 1 and all(any(isinstance(t, str) and t != "#" for t in ending) for ending in classes):
+        if len(classes) > 1 and all(any(_is_word(token) for token in ending) for ending in classes):
             return classes
     return {}
+
+
+def _is_word(token: object) -> bool:
+    return isinstance(token, str) and token != "#" and "/" not in token
 
 
 def _having(paths: Sequence[Path], members: Sequence[int]) -> dict[str, list[int]]:

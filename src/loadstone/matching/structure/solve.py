@@ -54,6 +54,8 @@ class State:
     under: tuple[dict[Path, list[int]], dict[Path, list[int]]] = field(default_factory=lambda: ({}, {}))
     lore: Lore = field(default_factory=Lore)
     numbers: dict[tuple[Path, Path], dict[int, int]] = field(default_factory=dict)
+    families: tuple[dict[Path, list[int]], dict[Path, list[int]]] = field(default_factory=lambda: ({}, {}))
+    marked: tuple[list[Path], list[Path]] = field(default_factory=lambda: ([], []))
     orders: dict[tuple[Path, Path], dict[int, tuple[int, int]]] = field(default_factory=dict)
 
     def settle(self) -> None:
@@ -78,7 +80,8 @@ class State:
                 order = self.orders.setdefault((family, other), {})
                 least, most = order.get(number, (partner, partner))
                 order[number] = (min(least, partner), max(most, partner))
-        self.lore.learn(self.source[a], self.target[b], said=group.grade == "answer")
+        marked = (self.marked[0][a], self.marked[1][b])
+        self.lore.learn(self.source[a], self.target[b], marked, said=group.grade == "answer")
 
     def agrees(self, splits: Iterable[Split]) -> bool:
         """The numbers these splits pair are not paired otherwise, and do not cross what is paired for other reasons."""
@@ -86,6 +89,8 @@ class State:
             if not split.numbers:
                 continue
             family, number, other, partner = split.numbers
+            if split.is_whole and not self._same_rank(split.numbers):
+                return False
             known = self.numbers.get((family, other), {})
             if split.is_whole and known.get(number, partner) != partner:
                 return False
@@ -95,6 +100,11 @@ class State:
                 if (key < number and least > partner) or (key > number and most < partner):
                     return False
         return True
+
+    def _same_rank(self, numbers: tuple[Path, int, Path, int]) -> bool:
+        """Of two families with as many members, the third belongs to the third, whatever this group has of them."""
+        left, right = self.families[0].get(numbers[0], []), self.families[1].get(numbers[2], [])
+        return len(left) != len(right) or left.index(numbers[1]) == right.index(numbers[3])
 
     def note(self, splits: Iterable[Split]) -> None:
         for split in splits:
@@ -108,9 +118,31 @@ def _places(path: Path) -> list[tuple[Path, int]]:
     return [(path[:depth], token) for depth, token in enumerate(path) if isinstance(token, int)]
 
 
+def _marked(layers: Sequence[Layer], families: dict[Path, list[int]]) -> list[Path]:
+    """Paths with every number as "number/members of its family"."""
+    return [
+        tuple(
+            f"{token}/{len(families[layer.path[:depth]])}" if isinstance(token, int) else token
+            for depth, token in enumerate(layer.path)
+        )
+        for layer in layers
+    ]
+
+
+def _families(layers: Sequence[Layer]) -> dict[Path, list[int]]:
+    """All numbers that follow a path, in order."""
+    found: dict[Path, dict[int, None]] = {}
+    for layer in layers:
+        for family, number in _places(layer.path):
+            found.setdefault(family, {})[number] = None
+    return {family: sorted(numbers) for family, numbers in found.items()}
+
+
 def solve(source: Sequence[Layer], target: Sequence[Layer], groups: list[Group]) -> State:
     """Split until nothing moves; `groups` hold what is known to begin with."""
-    state = State(source, target, groups)
+    families = _families(source), _families(target)
+    marked = _marked(source, families[0]), _marked(target, families[1])
+    state = State(source, target, groups, families=families, marked=marked)
     state.settle()
     kinds = (_siblings, _rules, _tries, _shared_words)
     while True:
@@ -160,16 +192,21 @@ def _weakest(one: Grade, other: Grade) -> Grade:
 
 
 def _siblings(state: State, group: Group) -> list[Split]:
-    right = {b: _near(state, 0, b, group.left, state.target[b].path) for b in group.right}
+    even = len(group.left) == len(group.right)
+    right = {b: _near(state, 0, b, group.left, state.target[b].path, even) for b in group.right}
     edges: dict[int, list[int]] = {}
     for a in group.left:
-        near = _near(state, 1, a, group.right, state.source[a].path)
+        near = _near(state, 1, a, group.right, state.source[a].path, even)
         edges[a] = [b for b in near if a in right[b]]
-    return _components(group, edges, len(group.left) == len(group.right))
+    return _components(group, edges, even)
 
 
-def _near(state: State, other: int, index: int, candidates: Sequence[int], path: Path) -> list[int]:
-    """Candidates on the other side that lie where the partners of the nearest paired neighbours lie."""
+def _near(state: State, other: int, index: int, candidates: Sequence[int], path: Path, even: bool) -> list[int]:
+    """Candidates on the other side that lie where the partners of the nearest paired neighbours lie.
+
+    In a group that is not even, something is missing on one side: two neighbours have to agree, and what they say is
+    not stretched to reach a candidate.
+    """
     mine = 1 - other
     layers = state.target if other else state.source
     for depth in range(len(path) - 1, 0, -1):
@@ -177,15 +214,17 @@ def _near(state: State, other: int, index: int, candidates: Sequence[int], path:
         if not neighbours:
             continue
         partners = [state.pairs[n][0] if other else state.backward[n] for n in neighbours]
+        if not even and len(partners) < 2:
+            return []
         scope = _common([layers[partner].path for partner in partners])
         if len(partners) == 1:
             scope = scope[:-1]
-        for length in range(len(scope), 0, -1):
+        for length in range(len(scope), 0 if even else len(scope) - 1, -1):
             inside = [b for b in candidates if layers[b].path[:length] == scope[:length]]
             if inside:
                 return inside
-        return list(candidates)
-    return list(candidates)
+        return list(candidates) if even else []
+    return list(candidates) if even else []
 
 
 def _common(paths: Sequence[Path]) -> Path:
@@ -235,7 +274,7 @@ def _components(group: Group, edges: Mapping[int, list[int]], whole: bool) -> li
 
 
 def _rules(state: State, group: Group) -> list[Split]:
-    return state.lore.splits(state.source, state.target, group.left, group.right)
+    return state.lore.splits(state.source, state.target, group.left, group.right, state.marked)
 
 
 def _tries(state: State, group: Group) -> list[Split]:

@@ -1,0 +1,140 @@
+"""Someone who answers: a person who knows the certified mapping, and a machine that runs both models.
+
+The person is asked at most three questions.  Of an answer they know one thing, whether the one tensor it is about
+then gets the certified values; what the answer does everywhere else is Loadstone's affair.
+
+The machine accepts a full match only where the outputs of both models are equal, and tries the answers to open
+questions one after the other, a bounded number of times.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+import verify  # type: ignore[import-not-found]  # these four are the folder's own
+from common import ignorable, rel_diff  # type: ignore[import-not-found]
+from core import call  # type: ignore[import-not-found]
+from oracle import transfer as certified_transfer  # type: ignore[import-not-found]
+from torch import nn
+
+import loadstone as ls
+
+MOST_QUESTIONS = 3
+MOST_FORWARDS = 32
+_MOST_PLANS = 64
+
+Given = dict[str, Any]
+State = dict[str, torch.Tensor]
+
+
+def certified(built: Any) -> State:
+    """What a right transfer puts into each key of the target; nothing where no oracle says so."""
+    pair = built.pair
+    if pair.kind == "negative":
+        return {}
+    if pair.kind == "partial":
+        expected = verify.expected(built)
+        return {key: value for key, value in expected.items() if isinstance(value, torch.Tensor)}
+    own = built.tgt.state_dict()
+    if hasattr(pair.oracle, "state"):
+        state = pair.oracle.state(built.native, own)
+    else:
+        try:
+            state = certified_transfer(built.native, own, *built.specs())
+        except Exception:  # a fresh pair without a table: equal output is its only certificate
+            return {}
+    return {key: value.reshape(own[key].shape) for key, value in state.items() if not ignorable(key, own[key])}
+
+
+def wrongly_filled(given: Given, target: nn.Module, right: State, answers: Mapping[str, str]) -> list[str]:
+    """Keys that a load with `strict=False` fills with other values than the certified ones."""
+    filled = _filled(given, target, answers)
+    return [key for key, value in filled.items() if key in right and not torch.equal(value, right[key])]
+
+
+def answered(given: Given, target: nn.Module, right: State) -> tuple[int, dict[str, str]]:
+    """How many questions were asked, and the answers to them."""
+    answers: dict[str, str] = {}
+    passed: set[str] = set()
+    for asked in range(MOST_QUESTIONS):
+        plan = ls.plan(target, given, match="structure", answers=answers, strict=False)
+        question = next((each for each in questions(plan) if each[0] not in passed), None)
+        if question is None:
+            return asked, answers
+        key, options = question
+        for option in options:
+            if _is_right(given, target, right, key, {**answers, key: option}):
+                answers[key] = option
+                break
+        else:
+            passed.add(key)
+    return MOST_QUESTIONS, answers
+
+
+def questions(plan: Any) -> Iterator[tuple[str, list[str]]]:
+    """The open questions of a plan: a key of the target, and the answers it offers."""
+    for finding in plan.diagnostics:
+        if finding.code == "open-question":
+            offered = [json.loads(fix.paste.removeprefix("answers=")) for fix in finding.fixes]
+            yield finding.keys[0], [option for each in offered for option in each.values()]
+
+
+def _is_right(given: Given, target: nn.Module, right: State, key: str, answers: Mapping[str, str]) -> bool:
+    filled = _filled(given, target, answers)
+    return key in filled and key in right and torch.equal(filled[key], right[key])
+
+
+def _filled(given: Given, target: nn.Module, answers: Mapping[str, str]) -> State:
+    """What a load that goes as far as it can puts where; the target is as before afterwards."""
+    plan = ls.plan(target, given, match="structure", answers=answers, strict=False)
+    if not plan.ok:
+        return {}
+    own = target.state_dict()
+    before = {key: value.clone() for key, value in own.items()}
+    plan.apply()
+    state = target.state_dict()
+    filled = {str(action.target): state[str(action.target)].clone() for action in plan.loaded}
+    with torch.no_grad():
+        for key, value in before.items():
+            own[key].copy_(value)
+    return filled
+
+
+def confirmed(given: Given, target: nn.Module, built: Any, transfer: Callable[..., Any]) -> tuple[Any, int]:
+    """The first full match that computes what the source computes, else what is certain without claiming all of it;
+    nothing where there are full matches and none of them does.  And how often the models were run."""
+    forwards, plans = 0, 0
+    waiting: list[dict[str, str]] = [{}]
+    while waiting and forwards < MOST_FORWARDS and plans < _MOST_PLANS:
+        answers = waiting.pop(0)
+        plan = ls.plan(target, given, match="structure", answers=answers)
+        plans += 1
+        if plan.ok:
+            plan.apply()
+            forwards += 1
+            if _computes_the_same(plan, built):
+                return transfer(given, target, answers), forwards
+            continue
+        open_questions = [each for each in questions(plan) if each[0] not in answers]
+        if open_questions:
+            key, options = open_questions[0]
+            waiting += [{**answers, key: option} for option in options]
+    return (None if forwards else transfer(given, target, {})), forwards
+
+
+def _computes_the_same(plan: Any, built: Any) -> bool:
+    """By `plan.check` where both are called with the input alone, else by the pair's own way to call them."""
+    pair = built.pair
+    if pair.source.run is call and pair.target.run is call:
+        try:
+            plan.check(built.x, reference=built.src)
+        except ls.LoadstoneError:
+            return False
+        return True
+    try:
+        return bool(rel_diff(built.target_out(), built.y) <= pair.tol)
+    except Exception:  # the target cannot even be run on this input
+        return False

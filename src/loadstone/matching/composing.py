@@ -1,0 +1,91 @@
+"""Composing: a tensor of the model made of tensors of the checkpoint: reshaped, turned, cut or joined.
+
+What the engine says as steps becomes a function over keys of the checkpoint, and the words a plan has for it.  The
+function uses methods that every tensor has, so that this floor needs no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from loadstone.dtypes import DTYPES
+from loadstone.matching.candidates import Candidate, shape_text
+from loadstone.matching.casts import cast_between
+from loadstone.matching.migration import Compute, Read
+from loadstone.matching.schema import Slot
+from loadstone.matching.settle import Computed
+from loadstone.matching.structure.items import Assignment, Permute, Reshape, Step
+
+
+def is_plain(assignment: Assignment) -> bool:
+    """One tensor, as it is."""
+    return len(assignment.sources) == 1 and not assignment.sources[0].steps and not assignment.steps
+
+
+def composed(assignment: Assignment, named: Mapping[str, Candidate], slot: Slot) -> Computed | str:
+    """The tensor that goes to the slot; or, in words, why there is none.
+
+    Args:
+        named: candidates by the names that the assignment has for them.
+    """
+    members = [named[taken.key] for taken in assignment.sources]
+    dtypes = list(dict.fromkeys(member.info.dtype for member in members))
+    dtype = max(dtypes, key=lambda name: DTYPES[name].bits)
+    if any(cast_between(each, dtype).effect not in ("none", "exact") for each in dtypes):
+        return f"its parts are {' and '.join(dtypes)}, which no dtype here holds both"
+    if any(member.info.is_meta and member.info.elements for member in members):
+        return "the checkpoint has its shape and no values: it was saved from the meta device"
+    function = _function(assignment, {name: candidate.key for name, candidate in named.items()}, dtype, dtypes)
+    return Computed(function, dtype, slot.shape, "compose", _text(assignment, members, slot), assignment.evidence)
+
+
+def _function(assignment: Assignment, keys: Mapping[str, str], dtype: str, dtypes: list[str]) -> Compute:
+    sources = [(keys[taken.key], taken.steps) for taken in assignment.sources]
+    steps = assignment.steps
+
+    def compute(read: Read) -> Any:
+        parts = [_carried_out(read(key), before) for key, before in sources]
+        if len(dtypes) > 1:  # the widest comes first, because it gives the memory its dtype
+            widest = next(part for part in parts if str(part.dtype).endswith(dtype))
+        else:
+            widest = parts[0]
+        return _carried_out(parts[0] if len(parts) == 1 else _joined(parts, widest), steps)
+
+    return compute
+
+
+def _carried_out(value: Any, steps: tuple[Step, ...]) -> Any:
+    for step in steps:
+        if isinstance(step, Reshape):
+            value = value.reshape(step.shape)
+        elif isinstance(step, Permute):
+            value = value.permute(step.dims)
+        else:
+            value = value.narrow(0, step.start, step.length)
+    return value
+
+
+def _joined(parts: list[Any], widest: Any) -> Any:
+    """The parts one behind the other along the first axis, in new memory."""
+    whole = widest.new_empty((sum(len(part) for part in parts), *parts[0].shape[1:]))
+    start = 0
+    for part in parts:
+        whole[start : start + len(part)] = part
+        start += len(part)
+    return whole
+
+
+def _text(assignment: Assignment, members: list[Candidate], slot: Slot) -> str:
+    """What happens to the values, in words."""
+    shapes = [member.info.shape for member in members]
+    steps = [step for taken in assignment.sources for step in taken.steps] + list(assignment.steps)
+    words = []
+    if any(isinstance(step, Permute) for step in steps):
+        words.append("transposed")
+    if len(shapes) > 1:
+        words.append(f"{len(shapes)} tensors joined")
+    elif not all(isinstance(step, (Reshape, Permute)) for step in steps):
+        words.append("a part of it")
+    have = " + ".join(map(shape_text, shapes if len(shapes) <= 3 else dict.fromkeys(shapes)))
+    return f"{' and '.join(words) or 'reshaped'}: {have} → {shape_text(slot.shape)}"

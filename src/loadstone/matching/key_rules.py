@@ -1,0 +1,222 @@
+"""Rules of a recipe: where each key of the model takes its values from, as few lines as a person wants to read.
+
+    "stages.{a}.layers.{b}.layer.{c}.conv.weight" = "layer{a+1}.{b}.conv{c+1}.weight"
+    "stages.{a}.layers.{b}.norm.*" = "layer{a+1}.{b}.bn.*"
+    "attn.qkv.weight" = "q.weight + k.weight + v.weight"
+    "proj.weight" = "c_proj.weight | permute(1, 0)"
+    "key.weight" = "in_proj_weight | rows(768, 768)"
+
+The model's key stands on the left.  `{a}` is a number, and `*` the last name of a key; both mean the same on the right.
+`+` joins along the first axis, `|` is followed by what is done, in torch's words; parts that change before they are
+joined stand in brackets.  Where several rules fit a key, the first does.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from loadstone.errors import Diagnostic, RecipeError
+from loadstone.keys import leaf
+from loadstone.matching.structure.items import Assignment, Narrow, Permute, Reshape, Step, Taken
+from loadstone.matching.structure.rules import induce
+
+_SLOT = re.compile(r"\{([a-z]+)([+-]\d+)?\}")
+_SPECIAL = re.compile(r"[{}()|+*\s\0]")  # in a key: it cannot be told from the rule around it
+_STEP = re.compile(r"(reshape|permute|rows)\(([\d, ]*)\)")
+_STEPS = re.compile(rf"(?: \| {_STEP.pattern})+")  # while rules are made, letters stand for them: digits become slots
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRule:
+    """One line: the template of keys of the model, and the expression over keys of the checkpoint."""
+
+    target: str
+    source: str
+
+    @property
+    def text(self) -> str:
+        return f"{self.target} = {self.source}"
+
+
+def rules_for(assignments: Mapping[str, Assignment], targets: Iterable[str]) -> dict[str, str]:
+    """Rules that give exactly these assignments, by template of the model's keys; empty where keys cannot be written.
+
+    Args:
+        targets: every key of the model: a rule must not say more than was found.
+    """
+    keys = [taken.key for one in assignments.values() for taken in one.sources]
+    if any(_SPECIAL.search(key) for key in (*assignments, *keys)):
+        return {}
+    wanted = {target: expression(one) for target, one in assignments.items()}
+    others = [target for target in targets if target not in wanted]
+    rules = _starred(_induced(wanted), wanted, others)
+    said = expand(rules, (*wanted, *others))
+    wrong = {target: text for target, text in wanted.items() if target not in said or said[target][0] != text}
+    rules = {**wrong, **{left: right for left, right in rules.items() if left not in wrong}}
+    said = expand(rules, (*wanted, *others))
+    exact = said.keys() == wanted.keys() and all(said[target][0] == text for target, text in wanted.items())
+    return rules if exact else wanted
+
+
+def expression(assignment: Assignment) -> str:
+    """The right side of a rule for one tensor."""
+    if len(assignment.sources) == 1:
+        (taken,) = assignment.sources
+        return taken.key + _steps_text((*taken.steps, *assignment.steps))
+    parts = [f"({taken.key}{_steps_text(taken.steps)})" if taken.steps else taken.key for taken in assignment.sources]
+    return " + ".join(parts) + _steps_text(assignment.steps)
+
+
+def parse(text: str, target: str, rule: str) -> Assignment:
+    """The assignment that an expression without slots stands for; RecipeError where it is none."""
+    whole, *after = _split(text, " | ")
+    sources = []
+    for part in _split(whole, " + "):
+        inner = part[1:-1] if part.startswith("(") and part.endswith(")") else part
+        key, *before = _split(inner, " | ")
+        if not key or _SPECIAL.search(key):
+            raise _wrong(f"`{key}` in the rule `{rule}` is no key of a checkpoint")
+        sources.append(Taken(key, tuple(_step(step, rule) for step in before)))
+    return Assignment(target, tuple(sources), tuple(_step(step, rule) for step in after), "answer", f"`{rule}`")
+
+
+def expand(rules: Mapping[str, str], targets: Iterable[str]) -> dict[str, tuple[str, KeyRule]]:
+    """{key of the model: (expression, rule)} for the keys that a rule fits."""
+    compiled = [(_pattern(left), _filler(right), KeyRule(left, right)) for left, right in rules.items()]
+    said: dict[str, tuple[str, KeyRule]] = {}
+    for target in targets:
+        for pattern, fill, rule in compiled:
+            found = pattern.fullmatch(target)
+            if found is not None:
+                said[target] = fill(found.groupdict()), rule
+                break
+    return said
+
+
+def check_rules(rules: Mapping[str, str], name: str) -> None:
+    """Raise RecipeError (recipe-invalid) for the first rule that cannot be read."""
+    for left, right in rules.items():
+        text = KeyRule(left, right).text
+        known = {found[1] for found in _SLOT.finditer(left)}
+        rest = _SLOT.sub("", left)
+        try:
+            pattern = _pattern(left)
+        except re.error:
+            raise _wrong(f"the rule `{text}` in `{name}` uses a slot twice on its left side") from None
+        del pattern
+        if any(found[2] for found in _SLOT.finditer(left)) or "{" in rest or rest.count("*") > 1:
+            raise _wrong(f"the left side of the rule `{text}` in `{name}` takes `{{a}}` and one `*` only")
+        unknown = [found[0] for found in _SLOT.finditer(right) if found[1] not in known]
+        if unknown or ("*" in right and "*" not in rest):
+            raise _wrong(f"the rule `{text}` in `{name}` uses `{(unknown or ['*'])[0]}`, which its left side lacks")
+        parse(_filler(right)(dict.fromkeys((*known, "leaf"), "0")), left, text)
+
+
+def _induced(wanted: Mapping[str, str]) -> dict[str, str]:
+    """Templates, by the engine's own induction; those with few slots come first."""
+    kinds: dict[str, str] = {}
+    marked: dict[str, str] = {}
+    rules: list[tuple[str, str]] = []
+    for target, text in wanted.items():
+        source = _STEPS.sub(lambda found: f"\0{kinds.setdefault(found[0], _letters(len(kinds)))}\0", text)
+        if marked.setdefault(source, target) != target:  # one tensor that goes to two places
+            rules.append((target, text))
+    steps = {f"\0{letters}\0": text for text, letters in kinds.items()}
+    for rule in induce(marked):  # slots are read from keys of the model, so these stand on the engine's left
+        text = re.sub(r"\0[a-j]+\0", lambda mark: steps[mark[0]], rule.target)
+        rules.append((rule.source, text))
+    return dict(sorted(rules, key=lambda rule: len(_SLOT.findall(rule[0]))))
+
+
+def _starred(rules: Mapping[str, str], wanted: Mapping[str, str], others: Iterable[str]) -> dict[str, str]:
+    """Rules that differ in the last name only become one with `*`, where that says no more."""
+    families: dict[tuple[str, str], list[str]] = {}
+    for left, right in rules.items():
+        last = leaf(left)
+        if "." in left and "{" not in last and right.endswith("." + last) and not _SPECIAL.search(last):
+            families.setdefault((left.removesuffix(last), right.removesuffix(last)), []).append(left)
+    absent = list(others)
+    starred: dict[str, str] = {}
+    gone: dict[str, None] = {}
+    for (before, source), members in families.items():
+        if len(members) < 2 or " " in source:
+            continue
+        rule = {before + "*": source + "*"}
+        said = expand(rule, (*wanted, *absent))
+        if all(wanted.get(target) == text for target, (text, _) in said.items()):
+            starred |= rule
+            gone |= dict.fromkeys(members)
+    made: dict[str, str] = {}
+    for left, right in rules.items():
+        if left not in gone:
+            made[left] = right
+        else:
+            star = left.removesuffix(leaf(left)) + "*"
+            made.setdefault(star, starred[star])
+    return made
+
+
+def _pattern(left: str) -> re.Pattern[str]:
+    parts = re.split(r"(\{[a-z]+\}|\*)", left)
+    return re.compile("".join(_group(part) for part in parts))
+
+
+def _group(part: str) -> str:
+    if part == "*":
+        return r"(?P<leaf>[^.]+)"
+    return rf"(?P<{part[1:-1]}>0|[1-9]\d*)" if re.fullmatch(r"\{[a-z]+\}", part) else re.escape(part)
+
+
+def _filler(right: str) -> Callable[[Mapping[str, str]], str]:
+    def fill(slots: Mapping[str, str]) -> str:
+        text = _SLOT.sub(lambda found: str(int(slots[found[1]]) + int(found[2] or 0)), right)
+        return text.replace("*", slots.get("leaf", "*"))
+
+    return fill
+
+
+def _steps_text(steps: Iterable[Step]) -> str:
+    return "".join(f" | {_step_text(step)}" for step in steps)
+
+
+def _step_text(step: Step) -> str:
+    match step:
+        case Reshape(shape):
+            return f"reshape({', '.join(map(str, shape))})"
+        case Permute(dims):
+            return f"permute({', '.join(map(str, dims))})"
+        case Narrow(start, length):
+            return f"rows({start}, {length})"
+
+
+def _step(text: str, rule: str) -> Step:
+    found = _STEP.fullmatch(text.strip())
+    numbers = tuple(int(each) for each in found[2].split(",") if each.strip()) if found else ()
+    if found and found[1] == "reshape":
+        return Reshape(numbers)
+    if found and found[1] == "permute" and sorted(numbers) == list(range(len(numbers))):
+        return Permute(numbers)
+    if found and found[1] == "rows" and len(numbers) == 2:
+        return Narrow(*numbers)
+    raise _wrong(f"`{text}` in the rule `{rule}` is no step; they are reshape(…), permute(…) and rows(start, length)")
+
+
+def _split(text: str, mark: str) -> list[str]:
+    """The text at every mark that stands in no bracket."""
+    parts, depth, start = [], 0, 0
+    for at, letter in enumerate(text):
+        depth += {"(": 1, ")": -1}.get(letter, 0)
+        if depth == 0 and text.startswith(mark, at):
+            parts.append(text[start:at])
+            start = at + len(mark)
+    return [*parts, text[start:]]
+
+
+def _letters(number: int) -> str:
+    return re.sub(r"\d", lambda digit: chr(97 + int(digit[0])), str(number))
+
+
+def _wrong(message: str) -> RecipeError:
+    return RecipeError(Diagnostic("recipe-invalid", message))
