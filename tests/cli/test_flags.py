@@ -12,8 +12,8 @@ from loadstone.cli.flags import with_flags
 from loadstone.cli.planning import python_options
 from loadstone.errors import Diagnostic, Fix
 
-NOTHING = {"only": (), "drop": (), "fresh": (), "rename": (), "adapt": ()}
-WORDS = {**NOTHING, "weights": None, "dtype": None, "recipe": None, "no_strict": False}
+NOTHING = {"only": (), "drop": (), "fresh": (), "rename": (), "adapt": (), "answers": ()}
+WORDS = {**NOTHING, "weights": None, "dtype": None, "match": None, "recipe": None, "no_strict": False}
 
 
 def spoken(paste: str) -> str:
@@ -29,6 +29,9 @@ def spoken(paste: str) -> str:
         ('rename={r"^classifier\\.": "fc."}', r"--rename '^classifier\.=fc.'"),
         ('adapt={"fc": "slice"}', "--adapt fc=slice"),
         ('weights="ema"', "--weights ema"),
+        ('match="structure"', "--match structure"),
+        ('answers={"fc.weight": "head.weight"}', "--answer fc.weight=head.weight"),
+        ('answers={"qkv.weight": "q.weight + k.weight"}', "--answer 'qkv.weight=q.weight + k.weight'"),
         ("git lfs pull", "git lfs pull"),
         ('adapt={"fc": lambda t, s: t}', 'adapt={"fc": lambda t, s: t}'),
         ('fresh=["fc"', 'fresh=["fc"'),

@@ -136,6 +136,14 @@ _OPTIONS = (
         multiple=True,
         help="Where shapes differ: fresh, slice, pad, channels, interpolate, vocabulary; cast where it breaks values.",
     ),
+    click.option("--match", type=click.Choice(["names", "structure"]), help="By names, or also by layers and shapes."),
+    click.option(
+        "--answer",
+        "answers",
+        metavar="MODEL_KEY=CHECKPOINT_KEY",
+        multiple=True,
+        help="For a question of --match structure.",
+    ),
     click.option("--no-strict", is_flag=True, help="Load what is certain, and report the rest."),
     click.option("--dtype", metavar="DTYPE", help="The dtype that parameters end up in, such as bfloat16."),
     click.option("--recipe", metavar="FILE", type=click.Path(), help="Take these options from a TOML file."),
@@ -155,6 +163,7 @@ def _matching_options(command: Callable[..., Any]) -> Callable[..., Any]:
         "loadstone plan resnet50.pth --into torchvision.models:resnet50",
         "loadstone plan resnet50.pth --into models:build --set num_classes=10 --fresh fc",
         "loadstone plan new.ckpt --into old.ckpt",
+        "loadstone plan resnet50.pth --into hf:ResNet50 --match structure",
     ),
 )
 @click.argument("file", metavar="FILE", type=click.Path())

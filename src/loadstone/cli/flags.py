@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from loadstone.errors import Diagnostic, Fix
 
-_OPTION = re.compile(r"(?P<name>fresh|drop|only|rename|adapt|weights|dtype)=(?P<value>.+)", re.DOTALL)
+_OPTION = re.compile(r"(?P<name>fresh|drop|only|rename|adapt|weights|dtype|match|answers)=(?P<value>.+)", re.DOTALL)
 _LONGEST = 2000  # characters of a fix; the longest written by a plan has a few hundred
 
 
@@ -32,6 +32,7 @@ def _with_flags(fix: Fix) -> Fix:
 
 def _words(name: str, value: object) -> Iterator[str]:
     """`--fresh fc --fresh aux`, `--rename '^a\\.=b.'`; ValueError for what the command line cannot say."""
+    name = "answer" if name == "answers" else name
     match value:
         case str():
             yield from (f"--{name}", value)

@@ -18,6 +18,11 @@ from loadstone.errors import Diagnostic, Fix, MatchError, RecipeError, SaveError
 from loadstone.io.addresses import shown
 from loadstone.matching.plan import Plan
 
+_PAIRS = (  # option, flag and form of what is given as LEFT=RIGHT
+    ("rename", "--rename", "REGEX=REPL"),
+    ("adapt", "--adapt", "GLOB=HOW"),
+    ("answers", "--answer", "MODEL_KEY=CHECKPOINT_KEY"),
+)
 Progress = Callable[[str], AbstractContextManager[object]]
 
 
@@ -64,10 +69,12 @@ def load_and_save(
 def python_options(words: Mapping[str, Any]) -> dict[str, Any]:
     """Options of the command line as `loadstone.plan` takes them; what was not given is left out."""
     options: dict[str, Any] = {name: list(words[name]) for name in ("only", "drop", "fresh") if words[name]}
-    for name, form in (("rename", "REGEX=REPL"), ("adapt", "GLOB=HOW")):
+    for name, flag, form in _PAIRS:
         if words[name]:
-            options[name] = dict(_split_last(text, f"--{name}", form) for text in words[name])
-    options |= {name: words[name] for name in ("weights", "dtype", "recipe") if words[name] is not None}
+            options[name] = dict(_split_last(text, flag, form) for text in words[name])
+    options |= {name: words[name] for name in ("weights", "dtype", "match", "recipe") if words[name] is not None}
+    if "answers" in options:
+        options["match"] = "structure"  # only a match by structure asks
     if words["no_strict"]:
         options["strict"] = False
     return options
@@ -123,6 +130,8 @@ def _plan_for_schema(file: str, target: str, given: Mapping[str, Any]) -> Plan:
         drop=tuple(given.get("drop", ())),
         fresh=tuple(given.get("fresh", ())),
         adapt=given.get("adapt", {}),
+        match=given.get("match", "names"),
+        answers=given.get("answers", {}),
         dtype=_float_dtype(given["dtype"]) if "dtype" in given else None,
     )
     if "recipe" in given:

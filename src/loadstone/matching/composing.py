@@ -15,7 +15,8 @@ from loadstone.matching.casts import cast_between
 from loadstone.matching.migration import Compute, Read
 from loadstone.matching.schema import Slot
 from loadstone.matching.settle import Computed
-from loadstone.matching.structure.items import Assignment, Permute, Reshape, Step
+from loadstone.matching.step_shapes import carried_out
+from loadstone.matching.structure.items import Assignment, Permute, Reshape
 
 
 def is_plain(assignment: Assignment) -> bool:
@@ -45,25 +46,14 @@ def _function(assignment: Assignment, keys: Mapping[str, str], dtype: str, dtype
     steps = assignment.steps
 
     def compute(read: Read) -> Any:
-        parts = [_carried_out(read(key), before) for key, before in sources]
+        parts = [carried_out(read(key), before) for key, before in sources]
         if len(dtypes) > 1:  # the widest comes first, because it gives the memory its dtype
             widest = next(part for part in parts if str(part.dtype).endswith(dtype))
         else:
             widest = parts[0]
-        return _carried_out(parts[0] if len(parts) == 1 else _joined(parts, widest), steps)
+        return carried_out(parts[0] if len(parts) == 1 else _joined(parts, widest), steps)
 
     return compute
-
-
-def _carried_out(value: Any, steps: tuple[Step, ...]) -> Any:
-    for step in steps:
-        if isinstance(step, Reshape):
-            value = value.reshape(step.shape)
-        elif isinstance(step, Permute):
-            value = value.permute(step.dims)
-        else:
-            value = value.narrow(0, step.start, step.length)
-    return value
 
 
 def _joined(parts: list[Any], widest: Any) -> Any:

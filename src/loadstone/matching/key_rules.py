@@ -3,8 +3,8 @@
     "stages.{a}.layers.{b}.layer.{c}.conv.weight" = "layer{a+1}.{b}.conv{c+1}.weight"
     "stages.{a}.layers.{b}.norm.*" = "layer{a+1}.{b}.bn.*"
     "attn.qkv.weight" = "q.weight + k.weight + v.weight"
-    "proj.weight" = "c_proj.weight | permute(1, 0)"
-    "key.weight" = "in_proj_weight | rows(768, 768)"
+    "proj.weight" = "c_proj.weight | t()"
+    "k.*" = "qkv.* | chunk(1, 3)"
 
 The model's key stands on the left.  `{a}` is a number, and `*` the last name of a key; both mean the same on the right.
 `+` joins along the first axis, `|` is followed by what is done, in torch's words; parts that change before they are
@@ -19,12 +19,14 @@ from dataclasses import dataclass
 
 from loadstone.errors import Diagnostic, RecipeError
 from loadstone.keys import leaf
+from loadstone.matching.step_shapes import Shape, Shapes, after, beside
 from loadstone.matching.structure.items import Assignment, Narrow, Permute, Reshape, Step, Taken
 from loadstone.matching.structure.rules import induce
 
 _SLOT = re.compile(r"\{([a-z]+)([+-]\d+)?\}")
 _SPECIAL = re.compile(r"[{}()|+*\s\0]")  # in a key: it cannot be told from the rule around it
-_STEP = re.compile(r"(reshape|permute|rows)\(([\d, ]*)\)")
+_STEP = re.compile(r"(reshape|permute|t|rows|chunk)\(([\d, ]*)\)")
+_STEP_WORDS = "t(), permute(dims), reshape(sizes), chunk(index, parts) and rows(start, length)"
 _STEPS = re.compile(rf"(?: \| {_STEP.pattern})+")  # while rules are made, letters stand for them: digits become slots
 
 
@@ -40,16 +42,17 @@ class KeyRule:
         return f"{self.target} = {self.source}"
 
 
-def rules_for(assignments: Mapping[str, Assignment], targets: Iterable[str]) -> dict[str, str]:
+def rules_for(assignments: Mapping[str, Assignment], shapes: Shapes, targets: Iterable[str]) -> dict[str, str]:
     """Rules that give exactly these assignments, by template of the model's keys; empty where keys cannot be written.
 
     Args:
+        shapes: of the keys of the checkpoint.
         targets: every key of the model: a rule must not say more than was found.
     """
     keys = [taken.key for one in assignments.values() for taken in one.sources]
     if any(_SPECIAL.search(key) for key in (*assignments, *keys)):
         return {}
-    wanted = {target: expression(one) for target, one in assignments.items()}
+    wanted = {target: expression(one, shapes) for target, one in assignments.items()}
     others = [target for target in targets if target not in wanted]
     rules = _starred(_induced(wanted), wanted, others)
     said = expand(rules, (*wanted, *others))
@@ -60,26 +63,45 @@ def rules_for(assignments: Mapping[str, Assignment], targets: Iterable[str]) -> 
     return rules if exact else wanted
 
 
-def expression(assignment: Assignment) -> str:
+def expression(assignment: Assignment, shapes: Shapes) -> str:
     """The right side of a rule for one tensor."""
     if len(assignment.sources) == 1:
         (taken,) = assignment.sources
-        return taken.key + _steps_text((*taken.steps, *assignment.steps))
-    parts = [f"({taken.key}{_steps_text(taken.steps)})" if taken.steps else taken.key for taken in assignment.sources]
-    return " + ".join(parts) + _steps_text(assignment.steps)
+        return taken.key + _steps_text((*taken.steps, *assignment.steps), shapes[taken.key])
+    parts: list[str] = []
+    whole: Shape = (0,)
+    for taken in assignment.sources:
+        text = _steps_text(taken.steps, shapes[taken.key])
+        parts.append(f"({taken.key}{text})" if text else taken.key)
+        whole = beside(whole, after(shapes[taken.key], taken.steps))
+    return " + ".join(parts) + _steps_text(assignment.steps, whole)
 
 
-def parse(text: str, target: str, rule: str) -> Assignment:
-    """The assignment that an expression without slots stands for; RecipeError where it is none."""
-    whole, *after = _split(text, " | ")
-    sources = []
+def sources_of(text: str) -> list[str]:
+    """The keys of the checkpoint that an expression takes."""
+    parts = _split(_split(text, " | ")[0], " + ")
+    return [_split(_inner(part), " | ")[0] for part in parts]
+
+
+def parse(text: str, target: str, rule: str, shapes: Shapes) -> Assignment:
+    """The assignment that an expression without slots stands for; RecipeError where it is none.
+
+    Args:
+        shapes: of the keys that it takes; of others, everything is taken to fit.
+    """
+    whole, *steps = _split(text, " | ")
+    sources: list[Taken] = []
+    joined: Shape = (0,)
     for part in _split(whole, " + "):
-        inner = part[1:-1] if part.startswith("(") and part.endswith(")") else part
-        key, *before = _split(inner, " | ")
+        key, *before = _split(_inner(part), " | ")
         if not key or _SPECIAL.search(key):
             raise _wrong(f"`{key}` in the rule `{rule}` is no key of a checkpoint")
-        sources.append(Taken(key, tuple(_step(step, rule) for step in before)))
-    return Assignment(target, tuple(sources), tuple(_step(step, rule) for step in after), "answer", f"`{rule}`")
+        done, shape = _steps(before, rule, shapes.get(key))
+        sources.append(Taken(key, done))
+        if shape is not None:
+            joined = shape if " + " not in whole else beside(joined, shape)
+    done, _ = _steps(steps, rule, joined if shapes else None)
+    return Assignment(target, tuple(sources), done, "answer", f"`{rule}`")
 
 
 def expand(rules: Mapping[str, str], targets: Iterable[str]) -> dict[str, tuple[str, KeyRule]]:
@@ -111,7 +133,7 @@ def check_rules(rules: Mapping[str, str], name: str) -> None:
         unknown = [found[0] for found in _SLOT.finditer(right) if found[1] not in known]
         if unknown or ("*" in right and "*" not in rest):
             raise _wrong(f"the rule `{text}` in `{name}` uses `{(unknown or ['*'])[0]}`, which its left side lacks")
-        parse(_filler(right)(dict.fromkeys((*known, "leaf"), "0")), left, text)
+        parse(_filler(right)(dict.fromkeys((*known, "leaf"), "9")), left, text, {})
 
 
 def _induced(wanted: Mapping[str, str]) -> dict[str, str]:
@@ -135,15 +157,16 @@ def _starred(rules: Mapping[str, str], wanted: Mapping[str, str], others: Iterab
     families: dict[tuple[str, str], list[str]] = {}
     for left, right in rules.items():
         last = leaf(left)
-        if "." in left and "{" not in last and right.endswith("." + last) and not _SPECIAL.search(last):
-            families.setdefault((left.removesuffix(last), right.removesuffix(last)), []).append(left)
+        source, found = re.subn(rf"\.{re.escape(last)}(?=$|[ )])", ".*", right)
+        if "." in left and not _SPECIAL.search(last) and found == right.count(" + ") + 1:
+            families.setdefault((left.removesuffix(last), source), []).append(left)
     absent = list(others)
     starred: dict[str, str] = {}
     gone: dict[str, None] = {}
     for (before, source), members in families.items():
-        if len(members) < 2 or " " in source:
+        if len(members) < 2:
             continue
-        rule = {before + "*": source + "*"}
+        rule = {before + "*": source}
         said = expand(rule, (*wanted, *absent))
         if all(wanted.get(target) == text for target, (text, _) in said.items()):
             starred |= rule
@@ -177,30 +200,65 @@ def _filler(right: str) -> Callable[[Mapping[str, str]], str]:
     return fill
 
 
-def _steps_text(steps: Iterable[Step]) -> str:
-    return "".join(f" | {_step_text(step)}" for step in steps)
+def _steps_text(steps: Iterable[Step], shape: Shape) -> str:
+    """What is done to a tensor of that shape."""
+    text = ""
+    for step in steps:
+        text += f" | {_step_text(step, shape)}"
+        shape = after(shape, (step,))
+    return text
 
 
-def _step_text(step: Step) -> str:
+def _step_text(step: Step, shape: Shape) -> str:
     match step:
-        case Reshape(shape):
-            return f"reshape({', '.join(map(str, shape))})"
+        case Reshape(new):
+            return f"reshape({', '.join(map(str, new))})"
+        case Permute((1, 0)):
+            return "t()"
         case Permute(dims):
             return f"permute({', '.join(map(str, dims))})"
+        case Narrow(start, length) if start % length == shape[0] % length == 0:
+            return f"chunk({start // length}, {shape[0] // length})"
         case Narrow(start, length):
             return f"rows({start}, {length})"
 
 
-def _step(text: str, rule: str) -> Step:
+def _steps(texts: Iterable[str], rule: str, shape: Shape | None) -> tuple[tuple[Step, ...], Shape | None]:
+    """The steps, and the shape they give; RecipeError for one that is none, or that cannot be done to that shape."""
+    steps: list[Step] = []
+    for text in texts:
+        step = _step(text, rule, shape)
+        steps.append(step)
+        try:
+            shape = None if shape is None else after(shape, (step,))
+        except ValueError as error:
+            raise _wrong(f"`{text}` in the rule `{rule}` cannot be done: {error}") from None
+    return tuple(steps), shape
+
+
+def _step(text: str, rule: str, shape: Shape | None) -> Step:
     found = _STEP.fullmatch(text.strip())
     numbers = tuple(int(each) for each in found[2].split(",") if each.strip()) if found else ()
-    if found and found[1] == "reshape":
-        return Reshape(numbers)
-    if found and found[1] == "permute" and sorted(numbers) == list(range(len(numbers))):
-        return Permute(numbers)
-    if found and found[1] == "rows" and len(numbers) == 2:
-        return Narrow(*numbers)
-    raise _wrong(f"`{text}` in the rule `{rule}` is no step; they are reshape(…), permute(…) and rows(start, length)")
+    match found[1] if found else "", numbers:
+        case "reshape", _:
+            return Reshape(numbers)
+        case "t", ():
+            return Permute((1, 0))
+        case "permute", _ if sorted(numbers) == list(range(len(numbers))):
+            return Permute(numbers)
+        case "rows", (start, length):
+            return Narrow(start, length)
+        case "chunk", (index, parts) if index < parts:
+            if shape is None:
+                return Narrow(0, 1)
+            if shape[:1] and shape[0] % parts == 0:
+                return Narrow(index * (shape[0] // parts), shape[0] // parts)
+            raise _wrong(f"`{text}` in the rule `{rule}` cannot be done to {' × '.join(map(str, shape)) or 'a scalar'}")
+    raise _wrong(f"`{text}` in the rule `{rule}` is no step; they are {_STEP_WORDS}")
+
+
+def _inner(part: str) -> str:
+    return part[1:-1] if part.startswith("(") and part.endswith(")") else part
 
 
 def _split(text: str, mark: str) -> list[str]:

@@ -94,7 +94,7 @@ def make_plan(
         leftover += [*structure.lines, *(_unplaced(one) for one in structure.unplaced)]
         hashes = hashes_of(sources, schema.slots)
         structural += [*structure.findings, *changed_since(options, hashes)]
-        rules = rules_for(structure.assignments, schema.slots)
+        rules = rules_for(structure.assignments, {key: info.shape for key, info in sources.items()}, schema.slots)
         table |= {"rules": rules, "hashes": hashes} if rules else {}
     collisions: list[tuple[str, list[Candidate]]] = []
     for name, members in claims.items():

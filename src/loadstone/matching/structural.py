@@ -20,11 +20,12 @@ from loadstone.keys import nearest, parent
 from loadstone.matching.aliases import may_be_left_over
 from loadstone.matching.candidates import Candidate
 from loadstone.matching.composing import composed, is_plain
-from loadstone.matching.key_rules import KeyRule, expand, expression, parse
+from loadstone.matching.key_rules import KeyRule, expand, expression, parse, sources_of
 from loadstone.matching.options import Options
 from loadstone.matching.plan import Action
 from loadstone.matching.schema import Schema, Slot
 from loadstone.matching.settle import Computed, is_same_view
+from loadstone.matching.step_shapes import tidied
 from loadstone.matching.structure import GRADES, Assignment, Item, Match, Question, match
 
 _MOST_OPTIONS = 6  # of a question that are shown
@@ -81,7 +82,8 @@ def by_structure(
     engine = _Engine(
         [_source_item(one) for one in named.values()], [_target_item(slot, schema) for slot in wanted], answers
     )
-    ruled = _ruled(result, options.rules, slots, names)
+    shapes = {name: one.info.shape for name, one in named.items()}
+    ruled = _ruled(result, options.rules, slots, names, {one.key: one.info.shape for one in free})
     found = engine.match
     used: dict[str, None] = {taken.key: None for one in ruled.values() for taken in one.sources}
     if found.verdict == "refused" and not ruled:
@@ -90,7 +92,7 @@ def by_structure(
             Diagnostic("no-structural-match", f"no match by structure: {found.reason}", level="error")
         )
     else:
-        for target, assignment in found.assignments.items():
+        for target, assignment in ((key, tidied(one, shapes)) for key, one in found.assignments.items()):
             said = ruled.get(target)
             if said is not None:
                 is_same = (said.sources, said.steps) == (assignment.sources, assignment.steps)
@@ -102,7 +104,7 @@ def by_structure(
     _wait(result, engine, questions, named)
     _leave(result, named, schema)
     result.findings += _questions(questions, named, result, strict=options.strict)
-    result.findings += _unfit_answers(options.answers, result, schema, dict.fromkeys(one.key for one in candidates))
+    result.findings += _unfit_answers(options.answers, result, schema, {one.key: one.info.shape for one in candidates})
     return result
 
 
@@ -177,18 +179,22 @@ def _shapes(shapes: Iterator[tuple[int, ...]]) -> dict[tuple[int, ...], int]:
 
 
 def _ruled(
-    result: Structural, rules: Mapping[str, str], slots: Mapping[str, Slot], names: Mapping[str, str]
+    result: Structural,
+    rules: Mapping[str, str],
+    slots: Mapping[str, Slot],
+    names: Mapping[str, str],
+    shapes: Mapping[str, tuple[int, ...]],
 ) -> dict[str, Assignment]:
     """What the rules of a recipe say, in the names of the engine; a finding for each that fits nothing."""
     said = expand(rules, slots) if rules else {}
     ruled: dict[str, Assignment] = {}
     unfit: dict[KeyRule, tuple[str, str]] = {}
     for target, (text, rule) in said.items():
-        assignment = parse(text, target, rule.text)
-        lost = [taken.key for taken in assignment.sources if taken.key not in names]
+        lost = [key for key in sources_of(text) if key not in names]
         if lost:
             unfit.setdefault(rule, (target, lost[0]))
             continue
+        assignment = parse(text, target, rule.text, shapes)
         sources = tuple(replace(taken, key=names[taken.key]) for taken in assignment.sources)
         ruled[target] = replace(assignment, sources=sources)
     for rule, (target, key) in unfit.items():
@@ -320,7 +326,7 @@ def _questions(
 
 
 def _unfit_answers(
-    answers: Mapping[str, str], result: Structural, schema: Schema, keys: Mapping[str, None]
+    answers: Mapping[str, str], result: Structural, schema: Schema, keys: Mapping[str, tuple[int, ...]]
 ) -> Iterator[Diagnostic]:
     """An answer that did not come to pass is an error: a person relies on it."""
     for target, text in answers.items():
@@ -333,7 +339,7 @@ def _unfit_answers(
         elif target not in result.assignments:
             message, near = f"the answer `{target} = {text}` fits neither shapes nor the other answers", []
         elif not {taken.key for taken in result.assignments[target].sources} <= set(parts):
-            now = expression(result.assignments[target])
+            now = expression(result.assignments[target], keys)
             message, near = f"the answer `{target} = {text}` was not taken: `{target}` is `{now}`", []
         else:
             continue

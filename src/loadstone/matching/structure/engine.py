@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from loadstone.matching.structure import flattening
 from loadstone.matching.structure.affix import same_names
 from loadstone.matching.structure.doubts import take_doubts
 from loadstone.matching.structure.fusing import fuse, signatures
-from loadstone.matching.structure.items import Item, Match
+from loadstone.matching.structure.items import Assignment, Item, Match
 from loadstone.matching.structure.layers import Layer, layers
 from loadstone.matching.structure.numbering import numbered
 from loadstone.matching.structure.questions import questions
 from loadstone.matching.structure.rules import induce
 from loadstone.matching.structure.solve import Group, State, solve
+from loadstone.matching.structure.ties import ties
 from loadstone.matching.structure.verdict import left_over, verdict
 from loadstone.matching.structure.writing import assignments
 
@@ -28,14 +30,17 @@ def match(source: Sequence[Item], target: Sequence[Item], *, answers: Mapping[st
         source, target: the two state dicts, in any order.
         answers: target key → source key, for what was asked; each settles every place that looks alike.
     """
-    left, right = numbered(layers(_sorted(source))), numbered(layers(_sorted(target)))
+    spare, copies = ties(source, target)
+    left = numbered(layers(item for item in _sorted(source) if item.key not in spare))
+    right = numbered(layers(item for item in _sorted(target) if item.key not in copies))
     left, right = fuse(left, right), fuse(right, left)
     state = solve(left, right, _groups(left, right, answers))
     assumed = _flattened(state)
     doubts = take_doubts(state, assumed, answers)
     found = assignments(state, target)
-    missing, unused = left_over(state, found, source, target)
-    word, reason = verdict(state, found, missing, unused, source, target)
+    found = _with_aliases(found, copies, target)
+    missing, unused = left_over(found, *_without_aliases(source, target, copies, spare))
+    word, reason = verdict(state, found, missing, unused, target)
     simple = {key: one.sources[0].key for key, one in found.items() if len(one.sources) == 1}
     return Match(
         found,
@@ -47,6 +52,20 @@ def match(source: Sequence[Item], target: Sequence[Item], *, answers: Mapping[st
         reason,
         induce(simple),
     )
+
+
+def _with_aliases(found: dict[str, Assignment], copies: Mapping[str, str], target: Sequence[Item]) -> dict[str, Assignment]:
+    """Other names of the same memory get what their first name gets."""
+    for alias, first in copies.items():
+        if first in found:
+            found[alias] = replace(found[first], target=alias, evidence=f"the same memory as `{first}`")
+    return {item.key: found[item.key] for item in target if item.key in found}
+
+
+def _without_aliases(
+    source: Sequence[Item], target: Sequence[Item], copies: Mapping[str, str], spare: Mapping[str, str]
+) -> tuple[list[Item], list[Item]]:
+    return [item for item in source if item.key not in spare], [item for item in target if item.key not in copies]
 
 
 def _sorted(items: Sequence[Item]) -> list[Item]:

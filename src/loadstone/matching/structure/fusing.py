@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 from loadstone.matching.structure.layers import Layer, Part, Signature
 from loadstone.matching.structure.words import FUSED, part_of, tokens
@@ -25,7 +26,8 @@ def fuse(mine: Sequence[Layer], other: Sequence[Layer]) -> list[Layer]:
             places = {id(member) for member in members}
             at = min(index for index, layer in enumerate(result) if id(layer) in places)
             result[at] = joined
-            result = [layer for layer in result if id(layer) not in places]
+            rest = [part for member in members if (part := _rest(member, joined))]
+            result = [layer for layer in result if id(layer) not in places] + rest
             have[signature] += 1
             have.subtract(member.signature for member in members)
     return result
@@ -69,7 +71,7 @@ def _numbered(layers: Sequence[Layer]) -> list[tuple[list[Layer], Layer]]:
 
 def _joined(text: str, members: Sequence[Layer], assumed: str = "") -> Layer | None:
     roles = [role for role in members[0].parts if all(role in member.parts for member in members)]
-    if any(len(member.parts) != len(roles) for member in members):
+    if "weight" not in roles and any(len(member.parts) != 1 for member in members):
         return None
     parts = {}
     for role in roles:
@@ -80,6 +82,12 @@ def _joined(text: str, members: Sequence[Layer], assumed: str = "") -> Layer | N
         pieces = tuple(piece for tensor in tensors for piece in tensor.pieces)
         parts[role] = Part((rows, *tensors[0].shape[1:]), pieces)
     return Layer(tokens(text), text, parts, assumed=assumed)
+
+
+def _rest(member: Layer, joined: Layer) -> Layer | None:
+    """What not all members have: the bias of q and v, where k has none."""
+    parts = {role: part for role, part in member.parts.items() if role not in joined.parts}
+    return replace(member, parts=parts) if parts else None
 
 
 def signatures(layers: Sequence[Layer]) -> dict[Signature, list[int]]:

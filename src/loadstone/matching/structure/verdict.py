@@ -1,4 +1,9 @@
-"""The verdict: whether a match may be applied, and what found no partner."""
+"""The verdict: whether a match may be applied, and what found no partner.
+
+Another network of the same kind also finds partners: the stem, the head, many a block.  What gives it away is what is
+left over *inside* blocks that repeat: layers without partner beside layers that have one, in more than one block.  A
+head more or less, a neck or a backbone inside a larger model leave nothing there.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +11,36 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from loadstone.matching.structure.items import Assignment, Item, Unmatched
-from loadstone.matching.structure.layers import counts
+from loadstone.matching.structure.layers import Layer, counts
 from loadstone.matching.structure.solve import State
+from loadstone.matching.structure.words import Path, place
+
+_HALF = 0.5
+Word = Literal["complete", "partial", "refused"]
 
 
 def left_over(
-    state: State, found: Mapping[str, Assignment], source: Sequence[Item], target: Sequence[Item]
+    found: Mapping[str, Assignment], source: Sequence[Item], target: Sequence[Item]
 ) -> tuple[tuple[Unmatched, ...], tuple[Unmatched, ...]]:
     """Target keys without values and source keys without use; counters and index tables are not among them."""
     used = {taken.key for one in found.values() for taken in one.sources}
-    missing = tuple(Unmatched(item.key, "") for item in target if counts(item) and item.key not in found)
-    unused = tuple(Unmatched(item.key, "") for item in source if counts(item) and item.key not in used)
-    return missing, unused
+    missing = [item for item in target if counts(item) and item.key not in found]
+    unused = [item for item in source if counts(item) and item.key not in used]
+    return _with_near(missing, unused), _with_near(unused, missing)
+
+
+def _with_near(items: Sequence[Item], others: Sequence[Item]) -> tuple[Unmatched, ...]:
+    """Each with the one item of the other side that is like it but for one axis, where there is exactly one."""
+    by_axes: dict[tuple[str, int], list[Item]] = {}
+    for other in others:
+        by_axes.setdefault((place(other.key)[2], len(other.shape)), []).append(other)
+    result = []
+    for item in items:
+        alike = by_axes.get((place(item.key)[2], len(item.shape)), ())
+        near = [other for other in alike if sum(a != b for a, b in zip(item.shape, other.shape, strict=True)) == 1]
+        text = f"`{near[0].key}` is {_times(near[0].shape)}, this is {_times(item.shape)}" if len(near) == 1 else ""
+        result.append(Unmatched(item.key, text))
+    return tuple(result)
 
 
 def verdict(
@@ -25,14 +48,38 @@ def verdict(
     found: Mapping[str, Assignment],
     missing: Sequence[Unmatched],
     unused: Sequence[Unmatched],
-    source: Sequence[Item],
     target: Sequence[Item],
-) -> tuple[Literal["complete", "partial", "refused"], str]:
+) -> tuple[Word, str]:
+    """The word, and the reason for it."""
     if not missing and not unused:
         return "complete", "every tensor on either side has its partner"
-    total = sum(item.elements for item in target if counts(item))
-    have = sum(item.elements for item in target if item.key in found and counts(item))
-    share = have / total if total else 0.0
-    if share < 0.5:
-        return "refused", f"{share:.0%} of the target's parameters have a partner"
-    return "partial", f"{share:.0%} of the target's parameters have a partner"
+    floats = [item for item in target if counts(item)]
+    total = sum(item.elements for item in floats)
+    share = sum(item.elements for item in floats if item.key in found) / max(total, 1)
+    tensors = sum(item.key in found for item in floats) / max(len(floats), 1)
+    reason = f"{share:.0%} of the target's parameters have a partner"
+    if not state.groups:  # what is open may still be answered
+        for layers, has, word in (
+            (state.source, state.pairs, "source"),
+            (state.target, state.backward, "target"),
+        ):
+            blocks = _broken(layers, [index in has for index in range(len(layers))])
+            if len(blocks) > 1:
+                return "refused", f"layers without partner inside {len(blocks)} blocks of the {word} that repeat"
+    if share < _HALF or tensors < _HALF:
+        return ("refused" if not state.groups or share < _HALF else "partial"), reason
+    return "partial", reason
+
+
+def _broken(layers: Sequence[Layer], has: Sequence[bool]) -> list[Path]:
+    """Numbered containers with layers of both kinds."""
+    inside: dict[Path, set[bool]] = {}
+    for layer, paired in zip(layers, has, strict=True):
+        for depth, token in enumerate(layer.path[:-1]):
+            if isinstance(token, int):
+                inside.setdefault(layer.path[: depth + 1], set()).add(paired)
+    return [path for path, kinds in inside.items() if len(kinds) == 2]
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return " × ".join(map(str, shape)) or "a scalar"
