@@ -225,7 +225,8 @@ def _place(
         first = named[assignment.sources[0].key]
         how = "by a rule of the recipe"
         if not assignment.evidence.startswith("`") or assignment.grade != "answer":
-            how = f"by structure, {assignment.grade}: {GRADES[assignment.grade]}"
+            grade = "branch" if assignment.grade == "structure" else assignment.grade
+            how = f"by structure, {grade}: {GRADES[assignment.grade]}"
         if not is_plain(assignment):
             made = composed(assignment, named, schema.slots[target])
             if isinstance(made, str):

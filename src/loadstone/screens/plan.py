@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _MOST_OF_A_CODE = 6  # diagnostics with one code that are shown before the rest is counted
 _MOST_GROUPS = 24
+_MOST_RULES = 6
 _MOST_FOLDS = 4  # folded keys named in a group's row
 _BEFORE_REASONS = 24  # cells: indent, sign, word and count
 
@@ -48,6 +49,7 @@ def render_plan(plan: Plan, *, width: int = 100, color: bool = False, all_rows: 
         [line((title, "strong"))],
         _verdict(plan, width),
         _groups(plan, width, None if all_rows else _MOST_GROUPS),
+        _rules(plan, width, None if all_rows else _MOST_RULES),
     ]
     if all_rows:
         sections.append(_every_key(plan, width))
@@ -67,6 +69,8 @@ def next_step(plan: Plan) -> str:
         same = ", ... the same options" if plan.recipe_options else ""
         return f'load it with `loadstone.load(model, "{plan.source_name}"{same})`'
     code = plan.diagnostics[0].code
+    if code == "open-question":
+        return "answer one, and plan again: an answer settles every place like it, and is kept in the recipe"
     return f"decide, and plan again with the options above; `loadstone explain {code}` says more"
 
 
@@ -118,6 +122,21 @@ def _groups(plan: Plan, width: int, limit: int | None) -> list[Line]:
     return lines
 
 
+def _rules(plan: Plan, width: int, limit: int | None) -> list[Line]:
+    """What a match by structure comes down to: the widest rules first."""
+    widest = sorted(plan.rules, key=lambda left: -left.count("{"))
+    lines: list[Line] = []
+    for left in widest[:limit]:
+        whole = f"{visible(left)} ← {visible(plan.rules[left])}"
+        parts = [whole] if cells(whole) <= width - 4 else [visible(left), f"    ← {visible(plan.rules[left])}"]
+        lines += [line("    ", (cut_key(part, width - 4), "dim")) for part in parts]
+    if not lines:
+        return []
+    more = len(plan.rules) - len(widest[:limit])
+    head = f"  {quantities.counted(len(plan.rules), 'rule')}, which the recipe keeps"
+    return [line(head), *lines, *([line((f"    … {more:,} more, shown with --all", "dim"))] if more else [])]
+
+
 def _kind(action: Action) -> str:
     if action.status != "load":
         return action.status
@@ -135,7 +154,10 @@ def _described(
     if len(operations) == 1:
         texts += operations.pop()
     else:
-        texts.append(f"{', '.join(op.name for op in actions[0].ops)} in {len(operations):,} forms, see --all")
+        forms = dict.fromkeys(op.text.partition(":")[0] for action in actions for op in action.ops)
+        if len(forms) > _MOST_FOLDS:
+            forms = dict.fromkeys(op.name for op in actions[0].ops)
+        texts.append(f"{', '.join(forms)} in {len(operations):,} forms, see --all")
     reasons = {action.why for action in actions}
     if len(reasons) == 1 and (why := reasons.pop()):
         texts.append(why)
@@ -179,11 +201,16 @@ def _every_key(plan: Plan, width: int) -> list[Line]:
                 (sign, style),
                 (action.target if action.target is not None else "–", ""),
                 (action.source if action.source is not None else "–", "dim" if action.source == action.target else ""),
-                (", ".join(op.text for op in action.ops) or word, style),
+                (", ".join([", ".join(op.text for op in action.ops) or word, *_evidence(action)]), style),
             )
         )
     head: Sequence[Span] = (("", ""), ("model", "dim"), ("checkpoint", "dim"), ("", ""))
     return [indented(2, content) for content in tabulate([head, *table], width=width - 2, yielding=2)]
+
+
+def _evidence(action: Action) -> list[str]:
+    """Why a line stands that no name gave."""
+    return [action.why] if action.why and action.how.startswith("by structure") else []
 
 
 def _diagnostics(diagnostics: Sequence[Diagnostic], width: int, all_rows: bool) -> list[list[Line]]:

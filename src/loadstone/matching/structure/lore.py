@@ -29,7 +29,7 @@ class Lore:
     left: dict[str, int] = field(default_factory=dict)  # word → pairs whose source has it
     right: dict[str, int] = field(default_factory=dict)
     both: dict[tuple[str, str], int] = field(default_factory=dict)
-    with_word: dict[tuple[str, Signature], int] = field(default_factory=dict)
+    with_word: dict[str, dict[Signature, int]] = field(default_factory=dict)
     of_signature: dict[Signature, int] = field(default_factory=dict)
 
     def learn(self, source: Layer, target: Layer, marked: tuple[Path, Path], *, said: bool) -> None:
@@ -40,16 +40,16 @@ class Lore:
                 for j in range(1, min(_LENGTH, len(right)) + 1):
                     key = (left[-i:], right[-j:])
                     self.endings[key] = self.endings.get(key, 0) + weight
-        ours, theirs = _words(source.path), _words(target.path)
+        ours, theirs, signature = _words(source.path), _words(target.path), source.signature
         for word in theirs:
             self.right[word] = self.right.get(word, 0) + 1
         for word in ours:
             self.left[word] = self.left.get(word, 0) + 1
-            here = (word, source.signature)
-            self.with_word[here] = self.with_word.get(here, 0) + 1
+            signatures = self.with_word.setdefault(word, {})
+            signatures[signature] = signatures.get(signature, 0) + 1
             for other in theirs:
                 self.both[word, other] = self.both.get((word, other), 0) + 1
-        self.of_signature[source.signature] = self.of_signature.get(source.signature, 0) + 1
+        self.of_signature[signature] = self.of_signature.get(signature, 0) + 1
 
     def splits(
         self,
@@ -112,11 +112,8 @@ class Lore:
 
     def _contrasted(self, word: str) -> bool:
         """Of layers with one signature, some pairs have the word and some have not."""
-        return any(
-            count < self.of_signature[signature]
-            for (one, signature), count in self.with_word.items()
-            if one == word
-        )
+        signatures = self.with_word.get(word, {})
+        return any(count < self.of_signature[signature] for signature, count in signatures.items())
 
 
 def _blank(path: Path) -> Path:

@@ -26,6 +26,7 @@ from loadstone.matching.structure.lore import Lore
 from loadstone.matching.structure.tries import Split, branches, trie
 from loadstone.matching.structure.words import Path
 
+_MANY = 200  # layers in a group
 _STRENGTH: dict[Grade, int] = {
     "exact": 8, "answer": 7, "forced": 6, "sibling": 5, "rule": 4, "named": 3, "numbered": 2, "structure": 1,
 }  # fmt: skip
@@ -51,7 +52,7 @@ class State:
     groups: list[Group]
     pairs: dict[int, tuple[int, Grade, str]] = field(default_factory=dict)
     backward: dict[int, int] = field(default_factory=dict)
-    under: tuple[dict[Path, list[int]], dict[Path, list[int]]] = field(default_factory=lambda: ({}, {}))
+    under: tuple[dict[Path, tuple[int, Path]], dict[Path, tuple[int, Path]]] = field(default_factory=lambda: ({}, {}))
     lore: Lore = field(default_factory=Lore)
     numbers: dict[tuple[Path, Path], dict[int, int]] = field(default_factory=dict)
     families: tuple[dict[Path, list[int]], dict[Path, list[int]]] = field(default_factory=lambda: ({}, {}))
@@ -72,9 +73,11 @@ class State:
         a, b = group.left[0], group.right[0]
         self.pairs[a] = (b, group.grade, group.evidence)
         self.backward[b] = a
-        for side, index, path in ((0, a, self.source[a].path), (1, b, self.target[b].path)):
+        paths = self.source[a].path, self.target[b].path
+        for side, (path, partner) in enumerate((paths, paths[::-1])):
             for depth in range(len(path)):
-                self.under[side].setdefault(path[:depth], []).append(index)
+                count, scope = self.under[side].get(path[:depth], (0, partner))
+                self.under[side][path[:depth]] = (count + 1, _common(scope, partner))
         for family, number in _places(self.source[a].path):
             for other, partner in _places(self.target[b].path):
                 order = self.orders.setdefault((family, other), {})
@@ -82,6 +85,10 @@ class State:
                 order[number] = (min(least, partner), max(most, partner))
         marked = (self.marked[0][a], self.marked[1][b])
         self.lore.learn(self.source[a], self.target[b], marked, said=group.grade == "answer")
+
+    def scope(self, side: int, container: Path) -> tuple[int, Path]:
+        """How many layers of a container are paired, and what holds all their partners."""
+        return self.under[side].get(container, (0, ()))
 
     def agrees(self, splits: Iterable[Split]) -> bool:
         """The numbers these splits pair are not paired otherwise, and do not cross what is paired for other reasons."""
@@ -167,8 +174,9 @@ def _round(state: State, kind: object) -> bool:
 
 
 def _apply(state: State, group: Group, splits: Sequence[Split]) -> list[Group] | None:
-    left = [index for index in group.left if not any(index in split.left for split in splits)]
-    right = [index for index in group.right if not any(index in split.right for split in splits)]
+    taken = {index for split in splits for index in split.left}, {index for split in splits for index in split.right}
+    left = [index for index in group.left if index not in taken[0]]
+    right = [index for index in group.right if index not in taken[1]]
     if len(splits) == 1 and not left and not right:
         return None
     made = [
@@ -193,50 +201,59 @@ def _weakest(one: Grade, other: Grade) -> Grade:
 
 def _siblings(state: State, group: Group) -> list[Split]:
     even = len(group.left) == len(group.right)
-    right = {b: _near(state, 0, b, group.left, state.target[b].path, even) for b in group.right}
+    left, right = _by_prefix(state.source, group.left), _by_prefix(state.target, group.right)
+    near: dict[int, list[int]] = {}
+    for b in group.right:
+        near[b] = _near(state, 0, b, group.left, left, state.target[b].path, even)
+        if near[b] is group.left and len(group.left) > _MANY:
+            return []  # nothing is known around some of them, and there are others to begin with
+    inside = {b: set(candidates) for b, candidates in near.items()}
     edges: dict[int, list[int]] = {}
     for a in group.left:
-        near = _near(state, 1, a, group.right, state.source[a].path, even)
-        edges[a] = [b for b in near if a in right[b]]
+        candidates = _near(state, 1, a, group.right, right, state.source[a].path, even)
+        edges[a] = [b for b in candidates if a in inside[b]]
     return _components(group, edges, even)
 
 
-def _near(state: State, other: int, index: int, candidates: Sequence[int], path: Path, even: bool) -> list[int]:
+def _by_prefix(layers: Sequence[Layer], members: Sequence[int]) -> dict[Path, list[int]]:
+    found: dict[Path, list[int]] = {}
+    for index in members:
+        path = layers[index].path
+        for depth in range(1, len(path) + 1):
+            found.setdefault(path[:depth], []).append(index)
+    return found
+
+
+def _near(
+    state: State, other: int, index: int, all_of: list[int], inside: Mapping[Path, list[int]], path: Path, even: bool
+) -> list[int]:
     """Candidates on the other side that lie where the partners of the nearest paired neighbours lie.
 
     In a group that is not even, something is missing on one side: two neighbours have to agree, and what they say is
     not stretched to reach a candidate.
     """
     mine = 1 - other
-    layers = state.target if other else state.source
+    nothing = all_of if even else []
     for depth in range(len(path) - 1, 0, -1):
-        neighbours = state.under[mine].get(path[:depth])
-        if not neighbours:
+        count, scope = state.scope(mine, path[:depth])
+        if not count:
             continue
-        partners = [state.pairs[n][0] if other else state.backward[n] for n in neighbours]
-        if not even and len(partners) < 2:
+        if not even and count < 2:
             return []
-        scope = _common([layers[partner].path for partner in partners])
-        if len(partners) == 1:
+        if count == 1:
             scope = scope[:-1]
         for length in range(len(scope), 0 if even else len(scope) - 1, -1):
-            inside = [b for b in candidates if layers[b].path[:length] == scope[:length]]
-            if inside:
-                return inside
-        return list(candidates) if even else []
-    return list(candidates) if even else []
+            if scope[:length] in inside:
+                return inside[scope[:length]]
+        return nothing
+    return nothing
 
 
-def _common(paths: Sequence[Path]) -> Path:
-    first, last = min(paths, key=_sortable), max(paths, key=_sortable)
+def _common(one: Path, other: Path) -> Path:
     depth = 0
-    while depth < min(len(first), len(last)) and first[depth] == last[depth]:
+    while depth < min(len(one), len(other)) and one[depth] == other[depth]:
         depth += 1
-    return first[:depth]
-
-
-def _sortable(path: Path) -> list[tuple[bool, int, str]]:
-    return [(isinstance(t, int), t, "") if isinstance(t, int) else (False, 0, t) for t in path]
+    return one[:depth]
 
 
 def _components(group: Group, edges: Mapping[int, list[int]], whole: bool) -> list[Split]:
@@ -278,8 +295,8 @@ def _rules(state: State, group: Group) -> list[Split]:
 
 
 def _tries(state: State, group: Group) -> list[Split]:
-    left = trie(group.left, [layer.path for layer in state.source])
-    right = trie(group.right, [layer.path for layer in state.target])
+    left = trie(group.left, state.source)
+    right = trie(group.right, state.target)
     splits = branches(left, right, group.thinned)
     if len(group.left) != len(group.right):
         return [split for split in splits if split.grade == "structure"]

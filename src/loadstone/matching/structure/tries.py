@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from loadstone.matching.structure.items import Grade
+from loadstone.matching.structure.layers import Layer
 from loadstone.matching.structure.words import ORDINALS, Path, Token
 
 _FAMILY = 3  # numbered members that make a family one can know by its size
@@ -39,13 +40,16 @@ class Trie:
         return [self.children[token] for token in sorted(self.children, key=int)]
 
 
-def trie(members: Sequence[int], paths: Sequence[Path]) -> Trie:
+def trie(members: Sequence[int], layers: Sequence[Layer]) -> Trie:
     root = Trie(())
     for index in members:
         node = root
         node.leaves.append(index)
-        for depth, token in enumerate((*paths[index], "")):
-            node = node.children.setdefault(token, Trie(paths[index][: depth + 1]))
+        path = layers[index].path
+        for depth, token in enumerate((*path, "")):
+            if token not in node.children:
+                node.children[token] = Trie(path[: depth + 1])
+            node = node.children[token]
             node.leaves.append(index)
     return root
 
