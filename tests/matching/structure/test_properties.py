@@ -11,8 +11,11 @@ from hypothesis import strategies as st
 
 from loadstone.matching.structure import Item, Match, match
 
-WORDS = """amber birch cedar delta ember frost grove haven inlet jewel karst larch maple north ocean plume quartz ridge
-stone tidal umbra vivid willow xenon yield zephyr""".split()
+WORDS = [
+    "amber", "birch", "cedar", "delta", "ember", "frost", "grove", "haven", "inlet",
+    "jewel", "karst", "larch", "maple", "north", "ocean", "plume", "quartz", "ridge",
+    "stone", "tidal", "umbra", "vivid", "willow", "xenon", "yield", "zephyr",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,10 @@ def architecture(seed: int) -> list[tuple[list[str | int], dict[str, tuple[int, 
     """Layers with their paths: a stem, stages of repeated blocks, a head."""
     rng = random.Random(seed)
     width = rng.choice([8, 12])
-    found: list[tuple[list[str | int], dict[str, tuple[int, ...]]]] = [(["stem"], conv(width, 3, 7)), (["last"], norm(width))]
+    found: list[tuple[list[str | int], dict[str, tuple[int, ...]]]] = [
+        (["stem"], conv(width, 3, 7)),
+        (["last"], norm(width)),
+    ]
     for stage in range(rng.randint(1, 3)):
         kinds = [rng.choice(["conv1", "conv3", "wide", "narrow", "norm"]) for _ in range(rng.randint(2, 5))]
         for block in range(rng.randint(1, 4)):
@@ -87,9 +93,7 @@ def written(layers: list[tuple[list[str | int], dict[str, tuple[int, ...]]]], ho
 
 def wrong(result: Match, source: dict[str, Item], target: dict[str, Item]) -> list[str]:
     truth = {target[name].key: source[name].key for name in target if name in source}
-    return [
-        key for key, one in result.assignments.items() if [taken.key for taken in one.sources] != [truth.get(key)]
-    ]
+    return [key for key, one in result.assignments.items() if [taken.key for taken in one.sources] != [truth.get(key)]]
 
 
 seeds = st.integers(0, 10**6)

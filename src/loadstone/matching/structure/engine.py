@@ -54,7 +54,9 @@ def match(source: Sequence[Item], target: Sequence[Item], *, answers: Mapping[st
     )
 
 
-def _with_aliases(found: dict[str, Assignment], copies: Mapping[str, str], target: Sequence[Item]) -> dict[str, Assignment]:
+def _with_aliases(
+    found: dict[str, Assignment], copies: Mapping[str, str], target: Sequence[Item]
+) -> dict[str, Assignment]:
     """Other names of the same memory get what their first name gets."""
     for alias, first in copies.items():
         if first in found:

@@ -38,7 +38,9 @@ def pairs(
             shapes = [s for one in (a, b) for _, s in one.signature if len(s) > 2]
             pixels = any(shape[1] <= _IMAGE_CHANNELS for shape in shapes)
             deep = all(role != "" for role, _ in signature) and not pixels
-            found.append((members[0], others[0], "" if deep else "the flat axis counts channels, then rows, then columns"))
+            found.append(
+                (members[0], others[0], "" if deep else "the flat axis counts channels, then rows, then columns")
+            )
     return found
 
 

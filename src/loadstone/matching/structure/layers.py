@@ -96,7 +96,7 @@ def layers(items: Iterable[Item]) -> list[Layer]:
     found: list[tuple[Path, str, dict[str, Item]]] = []
     for text, members in grouped.items():
         roles: dict[str, Item] = {}
-        for role, path, item in members:
+        for role, _, item in members:
             if role == "count" or counts(item):
                 roles[role if role not in roles else item.key] = item
         if any(role != "count" for role in roles):
@@ -161,8 +161,8 @@ def _canonical(
         bias = roles.get("bias")
         outputs = _trailing(shape, bias.shape) if bias else 1
         if len(shape) == 4 and outputs == 1:  # height, width, in, out
-            middle = shape
-            canonical = (shape[3], shape[2], shape[0], shape[1])
+            middle: tuple[int, ...] = shape
+            canonical: tuple[int, ...] = (shape[3], shape[2], shape[0], shape[1])
         else:
             middle = (math.prod(shape[:-outputs]), math.prod(shape[-outputs:]))
             canonical = (middle[1], middle[0])

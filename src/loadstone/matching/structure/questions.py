@@ -41,4 +41,3 @@ def _question(state: State, groups: list[Group]) -> Question:
     others = f", and {len(group.right) - 1} more like it" if len(group.right) > 1 else ""
     text = f"which of {len(options)} is `{target.text}`{others}: the same shapes, and no name or place tells them apart"
     return Question(text, first_key(target), options, len(groups))
-

@@ -79,10 +79,10 @@ class State:
                 count, scope = self.under[side].get(path[:depth], (0, partner))
                 self.under[side][path[:depth]] = (count + 1, _common(scope, partner))
         for family, number in _places(self.source[a].path):
-            for other, partner in _places(self.target[b].path):
+            for other, theirs in _places(self.target[b].path):
                 order = self.orders.setdefault((family, other), {})
-                least, most = order.get(number, (partner, partner))
-                order[number] = (min(least, partner), max(most, partner))
+                least, most = order.get(number, (theirs, theirs))
+                order[number] = (min(least, theirs), max(most, theirs))
         marked = (self.marked[0][a], self.marked[1][b])
         self.lore.learn(self.source[a], self.target[b], marked, said=group.grade == "answer")
 
@@ -287,7 +287,7 @@ def _components(group: Group, edges: Mapping[int, list[int]], whole: bool) -> li
     return splits if whole else [split for split in splits if len(split.left) == 1]
 
 
-# rules, tries and words -----------------------------------------------------------------------------------------------------
+# rules, tries and words ----------------------------------------------------------------------------------------------
 
 
 def _rules(state: State, group: Group) -> list[Split]:

@@ -19,7 +19,9 @@ def ties(source: Sequence[Item], target: Sequence[Item]) -> tuple[dict[str, str]
     have, want = Counter(item.shape for item in source), Counter(item.shape for item in target)
     both = {shapes[key] for key in spare} & {shapes[key] for key in copies}
 
-    def kept(aliases: dict[str, str], mine: Counter[tuple[int, ...]], other: Counter[tuple[int, ...]]) -> dict[str, str]:
+    def kept(
+        aliases: dict[str, str], mine: Counter[tuple[int, ...]], other: Counter[tuple[int, ...]]
+    ) -> dict[str, str]:
         return {
             alias: first
             for alias, first in aliases.items()

@@ -144,10 +144,12 @@ def _by_words(left: Trie, right: Trie, thinned: bool) -> list[Split]:
             rest_a, rest_b = [c for c in rest_a if c is not x], [c for c in rest_b if c is not y]
     for x in list(rest_a):
         token = x.path[-1] if x.path else ""
-        y = next((c for c in rest_b if c.path and c.path[-1] == token and not isinstance(token, int)), None)
-        if y is not None and token != "" and len(x.leaves) == len(y.leaves):
-            splits.append(Split(x.leaves, y.leaves, "named", f"`{token}` on both sides"))
-            rest_a, rest_b = [c for c in rest_a if c is not x], [c for c in rest_b if c is not y]
+        if isinstance(token, int) or token == "":
+            continue
+        same = [c for c in rest_b if c.path and c.path[-1] == token and len(c.leaves) == len(x.leaves)]
+        if same:
+            splits.append(Split(x.leaves, same[0].leaves, "named", f"`{token}` on both sides"))
+            rest_a, rest_b = [c for c in rest_a if c is not x], [c for c in rest_b if c is not same[0]]
     if len(rest_a) == len(rest_b) == 2:
         splits += _ordinals(rest_a, rest_b)
     return splits
