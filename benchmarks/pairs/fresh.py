@@ -68,10 +68,29 @@ duo("densenet121", "densenet", tmi("densenet121"), cvi("densenet121"), oracle=OR
 duo("mnasnet", "mnasnet", tvi("mnasnet1_0"), tmi("mnasnet_100"), oracle=ORDER, fix=EPS)
 duo("shufflenet_v2", "shufflenet", tvi("shufflenet_v2_x1_0"), cvi("shufflenetv2b_w1"), oracle=RUN)
 duo("efficientnet_b0", "efficientnet", tvi("efficientnet_b0"), tmi("efficientnet_b0"), oracle=ORDER)
-duo("efficientnet_b0", "efficientnet", tmi("efficientnet_b0"), cvi("efficientnet_b0"), oracle=ORDER, fix=EPS, both=False)
-duo("efficientnet_v2_s", "efficientnet", tvi("efficientnet_v2_s"), tmi("efficientnetv2_s"), oracle=ORDER, fix=EPS, both=False)
+duo(
+    "efficientnet_b0", "efficientnet", tmi("efficientnet_b0"), cvi("efficientnet_b0"), oracle=ORDER, fix=EPS, both=False
+)
+duo(
+    "efficientnet_v2_s",
+    "efficientnet",
+    tvi("efficientnet_v2_s"),
+    tmi("efficientnetv2_s"),
+    oracle=ORDER,
+    fix=EPS,
+    both=False,
+)
 duo("xception", "xception", cadene("xception"), tmi("legacy_xception"), oracle=ORDER, x=lambda: images(96), both=False)
-duo("xception", "xception", cadene("xception"), cvi("xception"), oracle=RUN, x=lambda: images(320, 1), fix=EPS, both=False)
+duo(
+    "xception",
+    "xception",
+    cadene("xception"),
+    cvi("xception"),
+    oracle=RUN,
+    x=lambda: images(320, 1),
+    fix=EPS,
+    both=False,
+)
 duo("inception_v4", "inception", cadene("inceptionv4", avg_pool=nn.AdaptiveAvgPool2d(1)), tmi("inception_v4"),
     x=lambda: images(160), oracle=ORDER, both=False)  # fmt: skip
 duo("inception_v4", "inception", cadene("inceptionv4", avg_pool=nn.AdaptiveAvgPool2d(1)), cvi("inceptionv4"),
@@ -81,7 +100,9 @@ duo("inception_v3", "inception", tvi("inception_v3", init_weights=False, aux_log
 duo("dpn68", "dpn", cadene("dpn68"), tmi("dpn68"), x=large, oracle=ORDER, fix=EPS, both=False)
 duo("dpn68", "dpn", tmi("dpn68"), cvi("dpn68"), x=large, oracle=RUN, fix=EPS, both=False)
 duo("dla34", "dla", tmi("dla34"), cvi("dla34"), oracle=RUN, fix=EPS, both=False)
-duo("hrnet_w18_small_v2", "hrnet", tmi("hrnet_w18_small_v2"), cvi("hrnet_w18_small_v2"), oracle=RUN, fix=EPS, both=False)
+duo(
+    "hrnet_w18_small_v2", "hrnet", tmi("hrnet_w18_small_v2"), cvi("hrnet_w18_small_v2"), oracle=RUN, fix=EPS, both=False
+)
 duo("ghostnet", "ghostnet", tmi("ghostnet_100"), cvi("ghostnet"), oracle=RUN, fix=EPS, both=False)
 duo("selecsls42b", "selecsls", tmi("selecsls42b"), cvi("selecsls42b"), oracle=RUN, fix=EPS, both=False)
 
@@ -127,7 +148,11 @@ class GptBlock(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.pre_attention, self.attention = nn.LayerNorm(width), Attention(width, heads)
-        self.pre_feed, self.widen, self.narrow = nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.pre_feed, self.widen, self.narrow = (
+            nn.LayerNorm(width),
+            nn.Linear(width, 4 * width),
+            nn.Linear(4 * width, width),
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = x + self.attention(self.pre_attention(x))
@@ -151,7 +176,9 @@ class Gpt(nn.Module):
 
 
 def gpt2(depth: int = 12) -> Any:
-    return hfi("GPT2Model", "GPT2Config", None, _last, vocab_size=100, n_positions=32, n_embd=48, n_layer=depth, n_head=3)
+    return hfi(
+        "GPT2Model", "GPT2Config", None, _last, vocab_size=100, n_positions=32, n_embd=48, n_layer=depth, n_head=3
+    )
 
 
 class LlamaBlock(nn.Module):
@@ -230,7 +257,8 @@ def _stage(have: int, want: int, stride: int) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(have, want, 3, stride, 1, bias=False), nn.BatchNorm2d(want), nn.ReLU())
 
 
-duo("autoencoder", "decoder", own("down/up", lambda: Decoder("down", "up")), own("enc/dec", lambda: Decoder("enc", "dec")),
+duo("autoencoder", "decoder",
+    own("down/up", lambda: Decoder("down", "up")), own("enc/dec", lambda: Decoder("enc", "dec")),
     oracle=ORDER, na="down", nb="enc", both=False)  # fmt: skip
 
 # ----------------------------------------------------------------------- negatives: another depth or width, or trick

@@ -1,0 +1,194 @@
+"""What match by structure reaches on 106 pairs of real implementations may not fall, and nothing may be wrong.
+
+The pairs are keys, shapes and dtypes, with the certified origin of certain elements of every target tensor; there are
+no values, and neither torch nor the libraries are needed.  `python -m benchmarks.pairs --record` writes them, and
+docs/matching.md has the figures with real weights.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import lzma
+import random
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import cache
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loadstone.matching.structure import Assignment, Item, Match, Taken, match
+from loadstone.matching.structure.items import Narrow, Permute, Reshape, Step
+
+RECORD = Path(__file__).parent.parent / "data" / "pairs.json.xz"
+FLOOR = 71  # EQUAL without a question, of the 89 that names and shapes decide
+MOST_PLACES = 6  # as in benchmarks/pairs/record.py
+
+
+def test_totals_do_not_fall() -> None:
+    outcomes = {pair["name"]: outcome(pair, found(pair["name"])) for pair in pairs() if is_positive(pair)}
+    equal = [name for name, word in outcomes.items() if word == "equal"]
+    assert len(equal) >= FLOOR, sorted(set(outcomes) - set(equal))
+
+
+@pytest.mark.parametrize("kind", ["full", "partial"])
+def test_no_tensor_is_filled_wrongly(kind: str) -> None:
+    for pair in pairs():
+        if pair["kind"] == kind and pair["decidable"] and pair["places"]:
+            assert not list(wrong(pair, found(pair["name"]))), pair["name"]
+
+
+def test_no_negative_is_complete() -> None:
+    negatives = [pair for pair in pairs() if pair["kind"] == "negative" and pair["decidable"]]
+    complete = [pair["name"] for pair in negatives if found(pair["name"]).verdict == "complete"]
+    assert len(negatives) == 9
+    assert not complete
+
+
+def test_order_of_keys_changes_nothing() -> None:
+    for pair in every(4):
+        source, target = items(pair)
+        dice = random.Random(pair["name"])
+        again = match(dice.sample(source, len(source)), dice.sample(target, len(target)))
+        assert dict(again.assignments) == dict(found(pair["name"]).assignments), pair["name"]
+
+
+def test_hashed_names_are_refused_or_right() -> None:
+    for pair in every(3):
+        source, target = items(pair)
+        names = {item.key: re.sub(r"[^./]+", blank, item.key) for item in source}
+        hashed = match([replace(item, key=names[item.key]) for item in source], target)
+        if pair["places"] and pair["decidable"]:
+            assert not list(wrong(pair, hashed, names)), pair["name"]
+        if pair["kind"] == "negative" and pair["decidable"]:
+            assert hashed.verdict != "complete", pair["name"]
+
+
+def blank(token: re.Match[str]) -> str:
+    return hashlib.md5(token[0].encode()).hexdigest()[:6]
+
+
+@cache
+def pairs() -> list[dict[str, Any]]:
+    return json.loads(lzma.decompress(RECORD.read_bytes()))
+
+
+def every(nth: int) -> list[dict[str, Any]]:
+    """Some of the pairs, of every kind."""
+    return [pair for n, pair in enumerate(pairs()) if n % nth == 0 or pair["kind"] != "full"]
+
+
+def is_positive(pair: dict[str, Any]) -> bool:
+    return pair["kind"] == "full" and pair["decidable"]
+
+
+def items(pair: dict[str, Any]) -> tuple[list[Item], list[Item]]:
+    source = [Item(key, tuple(shape), dtype) for key, shape, dtype in pair["source"]]
+    target = [Item(key, tuple(shape), *rest) for key, shape, *rest in pair["target"]]
+    return source, target
+
+
+@cache
+def found(name: str) -> Match:
+    return match(*items(next(pair for pair in pairs() if pair["name"] == name)))
+
+
+def outcome(pair: dict[str, Any], result: Match) -> str:
+    if not pair["places"] or list(wrong(pair, result)):
+        return "wrong"
+    return "equal" if all(key in result.assignments for key in pair["places"]) else "refused"
+
+
+def wrong(pair: dict[str, Any], result: Match, names: dict[str, str] | None = None) -> Iterator[str]:
+    """Target keys that get elements from elsewhere than the certified transfer takes them."""
+    shapes = {key: tuple(shape) for key, shape, _ in pair["source"]}
+    own = {(names or {}).get(key, key): key for key in shapes}
+    known = {name: shapes[key] for name, key in own.items()}
+    for target, shape, *_ in pair["target"]:
+        certified = pair["places"].get(target)
+        if certified is None or target not in result.assignments:
+            continue
+        for n, place in enumerate(places(prod(shape))):
+            want = (certified, place) if isinstance(certified, str) else tuple(certified[n])
+            key, element = origin(result.assignments[target], tuple(shape), place, known)
+            if (own[key], element) != want:
+                yield f"{target}[{place}] is {own[key]}[{element}], not {want}"
+                break
+
+
+def places(elements: int) -> list[int]:
+    return sorted({*(elements * k // (MOST_PLACES - 1) for k in range(MOST_PLACES - 1)), max(elements - 1, 0)})
+
+
+def origin(
+    assignment: Assignment, shape: tuple[int, ...], element: int, shapes: dict[str, tuple[int, ...]]
+) -> tuple[str, int]:
+    """Where one element of a target comes from: the steps of an assignment, backwards."""
+    parts = [(taken, after(taken.steps, shapes[taken.key])) for taken in assignment.sources]
+    joined = (sum(part[0] for _, part in parts), *parts[0][1][1:]) if len(parts) > 1 else parts[0][1]
+    element = before(assignment.steps, joined, element)
+    for taken, part in parts:
+        if element < prod(part):
+            return taken.key, before(taken.steps, shapes[taken.key], element)
+        element -= prod(part)
+    raise AssertionError(f"{assignment.target} of shape {shape} has more elements than its sources")
+
+
+def after(steps: Sequence[Step], shape: tuple[int, ...]) -> tuple[int, ...]:
+    for step in steps:
+        shape = stepped(step, shape)
+    return shape
+
+
+def stepped(step: Step, shape: tuple[int, ...]) -> tuple[int, ...]:
+    if isinstance(step, Reshape):
+        assert prod(step.shape) == prod(shape)
+        return step.shape
+    if isinstance(step, Permute):
+        return tuple(shape[dim] for dim in step.dims)
+    assert isinstance(step, Narrow)
+    assert step.start + step.length <= shape[0]
+    return (step.length, *shape[1:])
+
+
+def before(steps: Sequence[Step], shape: tuple[int, ...], element: int) -> int:
+    shapes = [shape]
+    for step in steps:
+        shapes.append(stepped(step, shapes[-1]))
+    for step, have, made in zip(reversed(steps), reversed(shapes[:-1]), reversed(shapes[1:]), strict=True):
+        if isinstance(step, Narrow):
+            element += step.start * prod(have[1:])
+        elif isinstance(step, Permute):
+            at = unravelled(element, made)
+            place = [0] * len(have)
+            for axis, dim in enumerate(step.dims):
+                place[dim] = at[axis]
+            element = 0
+            for size, index in zip(have, place, strict=True):
+                element = element * size + index
+    return element
+
+
+def unravelled(element: int, shape: tuple[int, ...]) -> list[int]:
+    found = []
+    for size in reversed(shape):
+        element, index = divmod(element, size)
+        found.append(index)
+    return found[::-1]
+
+
+def test_a_swap_inside_a_match_is_seen() -> None:
+    """The certificate has power: two tensors of one shape exchanged are both named."""
+    pair = next(pair for pair in pairs() if pair["name"] == "resnet18 reordered tv->own")
+    result = found(pair["name"])
+    one, other = "stage1.0.conv_a.weight", "stage1.1.conv_a.weight"
+    swapped = dict(result.assignments)
+    swapped[one], swapped[other] = (
+        replace(swapped[key], sources=(Taken(swapped[peer].sources[0].key),))
+        for key, peer in ((one, other), (other, one))
+    )
+    assert [text.split("[")[0] for text in wrong(pair, replace(result, assignments=swapped))] == [one, other]
