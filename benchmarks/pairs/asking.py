@@ -13,8 +13,9 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import methods as folder  # type: ignore[import-not-found]  # these five are the folder's own
 import torch
-import verify  # type: ignore[import-not-found]  # these four are the folder's own
+import verify  # type: ignore[import-not-found]
 from common import ignorable, rel_diff  # type: ignore[import-not-found]
 from core import call  # type: ignore[import-not-found]
 from oracle import transfer as certified_transfer  # type: ignore[import-not-found]
@@ -45,8 +46,22 @@ def certified(built: Any) -> State:
         try:
             state = certified_transfer(built.native, own, *built.specs())
         except Exception:  # a fresh pair without a table: equal output is its only certificate
-            return {}
+            return _certified_by_output(built)
     return {key: value.reshape(own[key].shape) for key, value in state.items() if not ignorable(key, own[key])}
+
+
+def _certified_by_output(built: Any) -> State:
+    """The state with which the target computes what the source computes, where trying finds one."""
+    before = {key: value.clone() for key, value in built.tgt.state_dict().items()}
+    found: State = {}
+    for plan in full_matches(built.given, built.tgt, forwards=MOST_FORWARDS):
+        plan.apply()
+        if _computes_the_same(plan, built):
+            state = built.tgt.state_dict()
+            found = {str(action.target): state[str(action.target)].clone() for action in plan.loaded}
+            break
+    _put(built.tgt, before)
+    return found
 
 
 def wrongly_filled(given: Given, target: nn.Module, right: State, answers: Mapping[str, str]) -> list[str]:
@@ -92,37 +107,49 @@ def _filled(given: Given, target: nn.Module, answers: Mapping[str, str]) -> Stat
     plan = ls.plan(target, given, match="structure", answers=answers, strict=False)
     if not plan.ok:
         return {}
-    own = target.state_dict()
-    before = {key: value.clone() for key, value in own.items()}
+    before = {key: value.clone() for key, value in target.state_dict().items()}
     plan.apply()
     state = target.state_dict()
     filled = {str(action.target): state[str(action.target)].clone() for action in plan.loaded}
-    with torch.no_grad():
-        for key, value in before.items():
-            own[key].copy_(value)
+    _put(target, before)
     return filled
+
+
+@torch.no_grad()
+def _put(model: nn.Module, state: State) -> None:
+    own = model.state_dict()
+    for key, value in state.items():
+        own[key].copy_(value)
 
 
 def confirmed(given: Given, target: nn.Module, built: Any, transfer: Callable[..., Any]) -> tuple[Any, int]:
     """The first full match that computes what the source computes, else what is certain without claiming all of it;
     nothing where there are full matches and none of them does.  And how often the models were run."""
-    forwards, plans = 0, 0
+    forwards = 0
+    for plan in full_matches(given, target, forwards=MOST_FORWARDS):
+        forwards += 1
+        plan.apply()
+        if _computes_the_same(plan, built):
+            return folder.Outcome(None, full=True), forwards
+    return (None if forwards else transfer(given, target)), forwards
+
+
+def full_matches(given: Given, target: nn.Module, *, forwards: int) -> Iterator[Any]:
+    """Plans that would load everything, at most `forwards`: without an answer, or with each answer to the questions."""
     waiting: list[dict[str, str]] = [{}]
-    while waiting and forwards < MOST_FORWARDS and plans < _MOST_PLANS:
+    for _ in range(_MOST_PLANS):
+        if not waiting or not forwards:
+            return
         answers = waiting.pop(0)
         plan = ls.plan(target, given, match="structure", answers=answers)
-        plans += 1
         if plan.ok:
-            plan.apply()
-            forwards += 1
-            if _computes_the_same(plan, built):
-                return transfer(given, target, answers), forwards
+            forwards -= 1
+            yield plan
             continue
-        open_questions = [each for each in questions(plan) if each[0] not in answers]
-        if open_questions:
-            key, options = open_questions[0]
+        still_open = [each for each in questions(plan) if each[0] not in answers]
+        if still_open:
+            key, options = still_open[0]
             waiting += [{**answers, key: option} for option in options]
-    return (None if forwards else transfer(given, target, {})), forwards
 
 
 def _computes_the_same(plan: Any, built: Any) -> bool:

@@ -6,6 +6,7 @@ are found by that name.  Whatever reaches equal output is right; `fresh.json` sa
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -48,9 +49,8 @@ def images(size: int, batch: int = 2) -> torch.Tensor:
 
 def cadene(name: str, **changed: Any) -> Any:
     def build() -> nn.Module:
-        import pretrainedmodels  # type: ignore[import-untyped]
-
-        model: nn.Module = getattr(pretrainedmodels, name)(num_classes=10, pretrained=None)
+        module = importlib.import_module("pretrainedmodels")
+        model: nn.Module = getattr(module, name)(num_classes=10, pretrained=None)
         for place, value in changed.items():
             setattr(model, place, value)
         return model
@@ -139,7 +139,7 @@ class Attention(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         batch, length, width = x.shape
         parts = self.to_qkv(x).reshape(batch, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(*parts, is_causal=True)
+        mixed = F.scaled_dot_product_attention(parts[0], parts[1], parts[2], is_causal=True)
         merged: torch.Tensor = self.merge(mixed.transpose(1, 2).reshape(batch, length, width))
         return merged
 

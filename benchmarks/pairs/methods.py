@@ -8,16 +8,28 @@ names, another order and another process.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
-from methods import Outcome, method  # type: ignore[import-not-found]  # the folder's own
+import methods as folder  # type: ignore[import-not-found]  # the pairs' own
 from torch import nn
 
 import loadstone as ls
 from benchmarks.pairs import asking, notes, variants
 
 Given = dict[str, Any]
+Method = TypeVar("Method", bound=Callable[..., Any])
+Outcome = folder.Outcome
+
+
+def method(name: str, *, needs_models: bool = False) -> Callable[[Method], Method]:
+    """Register with the runner."""
+
+    def register(function: Method) -> Method:
+        folder.method(name, needs_models)(function)
+        return function
+
+    return register
 
 
 def transfer(given: Given, target: nn.Module, answers: Mapping[str, str] | None = None) -> Any:
