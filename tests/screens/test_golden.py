@@ -5,6 +5,7 @@ To change them on purpose: LOADSTONE_UPDATE_GOLDEN=1 pytest tests/screens/test_g
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import replace
 from functools import partial
@@ -173,6 +174,58 @@ def test_plan_every_key(made, golden, width):
     golden(f"plan-all-{width}", render_plan(plan, width=width, all_rows=True))
 
 
+def other_names(made):
+    """The same network as another code base writes it: other words, other numbers, and no word for some layers."""
+    names = {"conv1": "embedder.convolution", "bn1": "embedder.normalization", "fc": "classifier.1"}
+    shortcut = {"downsample.0": "shortcut.convolution", "downsample.1": "shortcut.normalization"}
+    renamed = {}
+    for key, shape in made.resnet18().items():
+        module, _, leaf = key.rpartition(".")
+        stage = re.fullmatch(r"layer(\d)\.(\d)\.(.+)", module)
+        if stage:
+            block = f"encoder.stages.{int(stage[1]) - 1}.layers.{stage[2]}"
+            part = shortcut.get(stage[3]) or re.sub(
+                r"conv(\d)", lambda n: f"layer.{int(n[1]) - 1}.convolution", stage[3]
+            )
+            part = re.sub(r"bn(\d)", lambda n: f"layer.{int(n[1]) - 1}.normalization", part)
+            module = f"{block}.{part}"
+        else:
+            module = names[module]
+        renamed[f"{module}.{leaf}"] = shape
+    return renamed
+
+
+def test_plan_by_structure(made, golden, width):
+    plan = planned(made, made.resnet18(), other_names(made), match="structure")
+    assert plan.ok
+    golden(f"plan-structure-{width}", render_plan(plan, width=width))
+
+
+def test_plan_by_names_that_fits_by_structure(made, golden, width):
+    plan = planned(made, made.resnet18(), other_names(made))
+    golden(f"plan-fits-by-structure-{width}", render_plan(plan, width=width))
+
+
+def test_plan_that_asks(made, golden, width):
+    def twins(one, other):
+        shapes = {"embed.weight": (100, 8), "head.weight": (100, 8)}
+        for block in range(4):
+            shapes |= {f"blocks.{block}.{name}.{leaf}": (8,) for name in (one, other) for leaf in ("weight", "bias")}
+            shapes[f"blocks.{block}.mix.weight"] = (16, 8)
+        return shapes
+
+    plan = planned(made, twins("left", "right"), twins("foo", "bar"), match="structure", model="Twins")
+    assert not plan.ok
+    golden(f"plan-question-{width}", render_plan(plan, width=width))
+
+
+def test_plan_by_structure_every_key(made, golden, width):
+    source = {"a.0.weight": (4, 4), "a.1.weight": (8, 4), "q.weight": (6, 6), "k.weight": (6, 6), "v.weight": (6, 6)}
+    target = {"b.first.weight": (4, 4), "b.second.weight": (8, 4), "qkv.weight": (18, 6)}
+    plan = planned(made, source, target, match="structure", model="Tiny")
+    golden(f"plan-structure-all-{width}", render_plan(plan, width=width, all_rows=True))
+
+
 # --- errors and explanations ------------------------------------------------------------------------------------------
 
 
@@ -191,8 +244,8 @@ def test_errors(made, golden, width, tmp_path, monkeypatch):
     }  # fmt: skip
     for name, data in files.items():
         (tmp_path / name).write_bytes(data)
-    words = {"only": (), "drop": (), "fresh": (), "rename": (), "adapt": (), "no_strict": False}
-    words |= {"weights": None, "dtype": None, "recipe": None}
+    words = {"only": (), "drop": (), "fresh": (), "rename": (), "adapt": (), "answers": (), "no_strict": False}
+    words |= {"weights": None, "dtype": None, "match": None, "recipe": None}
     good = "good.safetensors"
     attempts = {f"inspect {name}": partial(loadstone.open, name) for name in ["missing.pt", *files] if name != good}
     attempts[f"inspect {good} --weights ema"] = partial(loadstone.open, good, weights="ema")

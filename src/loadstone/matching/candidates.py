@@ -19,16 +19,18 @@ class Candidate:
         name: the model's key it goes to as far as is known; the checkpoint's own key to begin with.
         info: what it is.
         how: what made `key` into `name`.
+        why: the evidence for that, one clause.
     """
 
     key: str
     name: str
     info: TensorInfo
     how: str = "same key"
+    why: str = ""
 
-    def renamed(self, name: str, how: str) -> Candidate:
+    def renamed(self, name: str, how: str, why: str = "") -> Candidate:
         """The same tensor under another name; what was done before stays said."""
-        return replace(self, name=name, how=how if self.how == "same key" else f"{self.how}, {how}")
+        return replace(self, name=name, how=how if self.how == "same key" else f"{self.how}, {how}", why=why)
 
 
 def by_name(candidates: Iterable[Candidate]) -> dict[str, list[Candidate]]:

@@ -154,7 +154,8 @@ def _write(
     else:
         if fit.cast.effect == "rounds":
             settled.rounding.append((slot, candidate, fit))
-        settled.actions[slot.key] = Action("load", source, slot.key, candidate.how, fit.why, (*first, *fit.ops))
+        why = fit.why or candidate.why
+        settled.actions[slot.key] = Action("load", source, slot.key, candidate.how, why, (*first, *fit.ops))
 
 
 def _settle_group(

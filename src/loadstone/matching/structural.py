@@ -12,6 +12,7 @@ A tensor that is reshaped, turned, cut or joined on the way becomes a computed o
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -24,7 +25,7 @@ from loadstone.matching.key_rules import KeyRule, expand, expression, parse, sou
 from loadstone.matching.options import Options
 from loadstone.matching.plan import Action
 from loadstone.matching.schema import Schema, Slot
-from loadstone.matching.settle import Computed, is_same_view
+from loadstone.matching.settle import Computed
 from loadstone.matching.step_shapes import tidied
 from loadstone.matching.structure import GRADES, Assignment, Item, Match, Question, match
 
@@ -142,40 +143,40 @@ def _leaders(schema: Schema) -> list[Slot]:
 def _led(
     free: list[Candidate], slots: Mapping[str, Slot], result: Structural
 ) -> tuple[dict[str, Candidate], list[Slot]]:
-    """Candidates by name and slots, without those that only repeat another's memory where the other side has one.
+    """Candidates by name, and slots, with one name for each memory that has several.
 
-    A tie is one tensor under two names.  Both names are put to the engine where both sides have as many tensors of
-    that shape under all names; else one stands for both.
+    All names go to the engine where one side has as many as the other only then: a tied pair into an untied one.
     """
-    have, want = _shapes(one.info.shape for one in free), _shapes(slot.shape for slot in slots.values())
-    named: dict[str, Candidate] = {}
     first: dict[tuple[object, ...], Candidate] = {}
+    repeats: dict[str, Candidate] = {}
     for one in free:
         info = one.info
-        view = (id(info.storage), info.offset, info.shape, info.stride, info.dtype)
-        other = first.setdefault(view, one) if info.storage is not None else one
-        if other is not one and is_same_view(other.info, info) and have[info.shape] > want.get(info.shape, 0):
-            have[info.shape] -= 1
-            why = f"the same memory as `{other.key}`"
+        if info.storage is not None:
+            view = (id(info.storage), info.offset, info.shape, info.stride, info.dtype)
+            if first.setdefault(view, one) is not one:
+                repeats[one.key] = first[view]
+    followers = {slot.key for slot in slots.values() if slot.tied_to in slots}
+    have = Counter(one.info.shape for one in free)
+    want = Counter(slot.shape for slot in slots.values())
+    tied = Counter(one.info.shape for one in free if one.key in repeats)
+    following = Counter(slots[key].shape for key in followers)
+    is_even = {shape: have[shape] - tied[shape] == want[shape] - following[shape] for shape in have | want}
+    named: dict[str, Candidate] = {}
+    for one in free:
+        shape = one.info.shape
+        if one.key in repeats and (is_even[shape] or have[shape] > want[shape]):
+            why = f"the same memory as `{repeats[one.key].key}`"
             result.lines.append(Action("dropped", one.key, None, "tied in the checkpoint", why))
         elif one.name in named:
             result.unplaced.append(one)
         else:
             named[one.name] = one
-    wanted = []
-    for slot in slots.values():
-        if slot.tied_to in slots and want[slot.shape] > have.get(slot.shape, 0):
-            want[slot.shape] -= 1
-        else:
-            wanted.append(slot)
+    wanted = [
+        slot
+        for key, slot in slots.items()
+        if not (key in followers and (is_even[slot.shape] or want[slot.shape] > have[slot.shape]))
+    ]
     return named, wanted
-
-
-def _shapes(shapes: Iterator[tuple[int, ...]]) -> dict[tuple[int, ...], int]:
-    counts: dict[tuple[int, ...], int] = {}
-    for shape in shapes:
-        counts[shape] = counts.get(shape, 0) + 1
-    return counts
 
 
 def _ruled(
@@ -234,7 +235,7 @@ def _place(
                 continue
             result.computed[target] = made
         same = is_plain(assignment) and first.name == target and first.key == target
-        result.candidates.append(first if same else first.renamed(target, how))
+        result.candidates.append(first if same else first.renamed(target, how, assignment.evidence))
         loaded[first.key] = None
         result.assignments[target] = replace(
             assignment, sources=tuple(replace(taken, key=named[taken.key].key) for taken in assignment.sources)

@@ -68,6 +68,8 @@ def next_step(plan: Plan) -> str:
     if plan.ok:
         same = ", ... the same options" if plan.recipe_options else ""
         return f'load it with `loadstone.load(model, "{plan.source_name}"{same})`'
+    if any(finding.code == "fits-by-structure" for finding in plan.diagnostics):
+        return "the layers fit where the names do not: plan again by structure, as the note says"
     code = plan.diagnostics[0].code
     if code == "open-question":
         return "answer one, and plan again: an answer settles every place like it, and is kept in the recipe"
@@ -128,7 +130,10 @@ def _rules(plan: Plan, width: int, limit: int | None) -> list[Line]:
     lines: list[Line] = []
     for left in widest[:limit]:
         whole = f"{visible(left)} ← {visible(plan.rules[left])}"
-        parts = [whole] if cells(whole) <= width - 4 else [visible(left), f"    ← {visible(plan.rules[left])}"]
+        parts = [whole]
+        if cells(whole) > width - 4:
+            first, *others = visible(plan.rules[left]).split(" + ")
+            parts = [visible(left), f"    ← {first}", *(f"    + {other}" for other in others)]
         lines += [line("    ", (cut_key(part, width - 4), "dim")) for part in parts]
     if not lines:
         return []
@@ -158,7 +163,7 @@ def _described(
         if len(forms) > _MOST_FOLDS:
             forms = dict.fromkeys(op.name for op in actions[0].ops)
         texts.append(f"{', '.join(forms)} in {len(operations):,} forms, see --all")
-    reasons = {action.why for action in actions}
+    reasons = {action.why for action in actions if "by structure" not in how}
     if len(reasons) == 1 and (why := reasons.pop()):
         texts.append(why)
     if kind in ("same", "renamed"):
@@ -201,16 +206,17 @@ def _every_key(plan: Plan, width: int) -> list[Line]:
                 (sign, style),
                 (action.target if action.target is not None else "–", ""),
                 (action.source if action.source is not None else "–", "dim" if action.source == action.target else ""),
-                (", ".join([", ".join(op.text for op in action.ops) or word, *_evidence(action)]), style),
+                (", ".join(op.text for op in action.ops) or word, style),
             )
         )
     head: Sequence[Span] = (("", ""), ("model", "dim"), ("checkpoint", "dim"), ("", ""))
-    return [indented(2, content) for content in tabulate([head, *table], width=width - 2, yielding=2)]
-
-
-def _evidence(action: Action) -> list[str]:
-    """Why a line stands that no name gave."""
-    return [action.why] if action.why and action.how.startswith("by structure") else []
+    first, *rows = (indented(2, content) for content in tabulate([head, *table], width=width - 2, yielding=2))
+    lines = [first]
+    for action, row in zip(plan.actions, rows, strict=True):
+        lines.append(row)
+        if action.status == "load" and action.why and "by structure" in action.how:  # no name says so, this does
+            lines.append(line((f"       {cut_key(visible(action.why), width - 8)}", "dim")))
+    return lines
 
 
 def _diagnostics(diagnostics: Sequence[Diagnostic], width: int, all_rows: bool) -> list[list[Line]]:
@@ -220,7 +226,10 @@ def _diagnostics(diagnostics: Sequence[Diagnostic], width: int, all_rows: bool) 
     notes: list[Line] = []
     for diagnostic in diagnostics:
         if diagnostic.severity == "note":
-            notes += headline(diagnostic, width)
+            if diagnostic.fixes:
+                sections.append(diagnostic_lines(diagnostic, width))
+            else:
+                notes += headline(diagnostic, width)
             continue
         seen[diagnostic.code] = seen.get(diagnostic.code, 0) + 1
         if all_rows or seen[diagnostic.code] <= _MOST_OF_A_CODE:
