@@ -1,8 +1,9 @@
-"""Run all pairs, write docs/matching.md; the exit status is 1 where something at the default grades is wrong."""
+"""Run all pairs and write docs/matching.md; the exit status is 1 where something at the default grades is wrong."""
 
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -16,33 +17,44 @@ AGAIN = "bert,vit,rnn,attention,unet,mixer,tutorial,opaque,reordered,bn-folded,N
 METHODS = place.HERE / "methods.py"
 
 
+KEPT = place.ROOT / "build" / "pairs"  # scores and notes of the last run
+
+
 def main(arguments: list[str]) -> int:
-    """`--record` and `--certify` write the data that is kept in the repository instead."""
+    """No argument measures; `--record` and `--certify` write the data that is kept in the repository."""
+    if arguments == ["--report"]:
+        return _report()
     with tempfile.TemporaryDirectory(prefix="loadstone-pairs-") as name:
-        folder, kept = place.copy(Path(name)), Path(name) / "notes"
-        kept.mkdir()
+        folder = place.copy(Path(name))
         if arguments == ["--record"]:
             target = place.ROOT / "tests" / "data" / "pairs.json.xz"
-            place.run(folder, ["-m", "benchmarks.pairs.record", str(target)], notes=kept)
+            place.run(folder, ["-m", "benchmarks.pairs.record", str(target)], notes=KEPT)
             return 0
         if arguments == ["--certify"]:
-            place.run(folder, ["-m", "benchmarks.pairs.certify", str(place.CERTIFICATES)], notes=kept)
+            place.run(folder, ["-m", "benchmarks.pairs.certify", str(place.CERTIFICATES)], notes=KEPT)
             return 0
         if arguments:
-            sys.exit("usage: python -m benchmarks.pairs [--record | --certify]")
-        given = _scores(folder, "dev", (*PEERS, *OURS, *VARIANTS), kept)
-        fresh = _scores(folder, "heldout", ("weightbridge", *OURS, *VARIANTS), kept)
-        _scores(folder, "dev", ("loadstone again",), kept, hash_seed=1, only=AGAIN)
-        return 0 if report.write(given, fresh, notes.read(kept)) else 1
+            sys.exit("usage: python -m benchmarks.pairs [--report | --record | --certify]")
+        shutil.rmtree(KEPT, ignore_errors=True)
+        (KEPT / "notes").mkdir(parents=True)
+        _measure(folder, "given", "dev", (*PEERS, *OURS, *VARIANTS))
+        _measure(folder, "fresh", "heldout", ("weightbridge", *OURS, *VARIANTS))
+        _measure(folder, "again", "dev", ("loadstone again",), hash_seed=1, only=AGAIN)
+        return _report()
 
 
-def _scores(
-    folder: Path, split: str, methods: tuple[str, ...], kept: Path, *, hash_seed: int = 0, only: str = ""
-) -> report.Scores:
-    out = folder / f"scores-{split}-{hash_seed}.json"
-    arguments = ["run.py", "--split", split, "--methods", ",".join(methods), "--extra", str(METHODS), "--out", str(out)]
-    place.run(folder, [*arguments, "--pairs", only], notes=kept, hash_seed=hash_seed)
-    return report.Scores(**json.loads(out.read_text()))
+def _measure(
+    folder: Path, name: str, split: str, methods: tuple[str, ...], *, hash_seed: int = 0, only: str = ""
+) -> None:
+    arguments = ["run.py", "--split", split, "--pairs", only, "--out", str(KEPT / f"{name}.json")]
+    arguments += ["--methods", ",".join(methods), "--extra", str(METHODS)]
+    place.run(folder, arguments, notes=KEPT / "notes", hash_seed=hash_seed)
+
+
+def _report() -> int:
+    """Write the page from the scores of the last run."""
+    given, fresh = (report.Scores(**json.loads((KEPT / f"{name}.json").read_text())) for name in ("given", "fresh"))
+    return 0 if report.write(given, fresh, notes.read(KEPT / "notes")) else 1
 
 
 if __name__ == "__main__":
