@@ -249,3 +249,21 @@ def test_the_result_is_the_same_under_any_hash_seed() -> None:
         for seed in ("0", "1", "2")
     }
     assert len(outputs) == 1
+
+
+def decoder(names: Sequence[str], positions: bool) -> list[Item]:
+    found = [item for i in range(2) for name in names for item in layer(f"layers.{i}.{name}", (8, 8))]
+    return [*found, *layer("embed", (50, 8)), *(layer("positions", (16, 8)) if positions else [])]
+
+
+def test_rotary_positions_are_asked_about_once_where_nothing_else_says_where_a_token_is() -> None:
+    source, target = decoder(["wq", "wk"], False), decoder(["q_proj", "k_proj"], False)
+    renamed = [Item(item.key.replace("wq", "q").replace("wk", "k"), item.shape) for item in source]
+    result = match(renamed, target)
+    [question] = result.questions
+    assert "rotary" in question.text
+    assert match(renamed, target, answers={question.target: question.options[0]}).verdict == "complete"
+
+
+def test_a_table_of_positions_leaves_no_doubt_about_rotary_ones() -> None:
+    assert match(decoder(["q", "k"], True), decoder(["q_proj", "k_proj"], True)).verdict == "complete"
