@@ -258,7 +258,8 @@ neg("gpt2 8 -> 12 layers", gpt2(8), own("GPT on nn.Linear", Gpt), tokens)
 neg("llama 6 -> 4 layers", LLAMA, own("Llama, 4 layers", lambda: Llama(4)), tokens)
 neg("dpn68 -> dpn92", cadene("dpn68"), tmi("dpn92"))
 neg("poolformer_s12 hf -> timm",
-    hfi("PoolFormerForImageClassification", "PoolFormerConfig", num_labels=10), tmi("poolformer_s12"), tier="models", note="the same tensors: one normalises before it pools, the other behind")  # fmt: skip
+    hfi("PoolFormerForImageClassification", "PoolFormerConfig", num_labels=10), tmi("poolformer_s12"), tier="models",
+    note="the same tensors: one normalises before it pools, the other behind")  # fmt: skip
 neg("shufflenet_v2 x1.0 -> x1.5", tvi("shufflenet_v2_x1_0"), cvi("shufflenetv2b_w3d2"))
 
 __all__ = ["PAIRS", "call"]
