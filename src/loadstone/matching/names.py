@@ -117,7 +117,8 @@ def make_plan(
     if any(finding.code == "open-question" for finding in structural):
         doubts = [doubt for doubt in doubts if not options.strict]  # what waits for an answer is no other architecture
     findings = Findings(schema.slots, sources, strict=options.strict)
-    pairs = near_misses(settled.missing, unexpected)
+    is_refused = any(finding.code == "no-structural-match" for finding in structural)
+    pairs = [] if is_refused else near_misses(settled.missing, unexpected)
     if options.match == "names" and len(settled.missing) > sum(len(pair.keys) for pair in pairs):
         structural += _note(schema, candidates, settled)
     found = [

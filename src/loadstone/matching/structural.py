@@ -87,24 +87,25 @@ def by_structure(
     ruled = _ruled(result, options.rules, slots, names, {one.key: one.info.shape for one in free})
     found = engine.match
     used: dict[str, None] = {taken.key: None for one in ruled.values() for taken in one.sources}
-    if found.verdict == "refused" and not ruled:
+    for target, assignment in ((key, tidied(one, shapes)) for key, one in found.assignments.items()):
+        said = ruled.get(target)
+        if said is not None:
+            is_same = (said.sources, said.steps) == (assignment.sources, assignment.steps)
+            ruled[target] = assignment if is_same else said
+        elif found.verdict != "refused" and not any(taken.key in used for taken in assignment.sources):
+            ruled[target] = assignment
+    _place(result, {key: ruled[key] for key in schema.slots if key in ruled}, named, schema)
+    questions = [each for each in found.questions if each.target not in ruled]
+    trial = _tried(engine, questions)
+    if found.verdict == "refused" and not ruled and not (questions and trial.is_hopeful):
         result.is_refused = True
         result.findings.append(
             Diagnostic("no-structural-match", f"no match by structure: {found.reason}", level="error")
         )
     else:
-        for target, assignment in ((key, tidied(one, shapes)) for key, one in found.assignments.items()):
-            said = ruled.get(target)
-            if said is not None:
-                is_same = (said.sources, said.steps) == (assignment.sources, assignment.steps)
-                ruled[target] = assignment if is_same else said
-            elif found.verdict != "refused" and not any(taken.key in used for taken in assignment.sources):
-                ruled[target] = assignment
-    _place(result, {key: ruled[key] for key in schema.slots if key in ruled}, named, schema)
-    questions = [each for each in found.questions if each.target not in ruled and not result.is_refused]
-    _wait(result, engine, questions, named)
+        _wait(result, trial, named)
+        result.findings += _questions(questions, named, result, strict=options.strict)
     _leave(result, named, schema)
-    result.findings += _questions(questions, named, result, strict=options.strict)
     result.findings += _unfit_answers(options.answers, result, schema, {one.key: one.info.shape for one in candidates})
     return result
 
@@ -246,37 +247,49 @@ def _place(
     result.lines += [line for key, line in beside.items() if key not in loaded]
 
 
-def _wait(result: Structural, engine: _Engine, questions: Sequence[Question], named: Mapping[str, Candidate]) -> None:
-    """Find out by trial what waits for the open questions: what any answer would settle.
+@dataclass(slots=True)
+class _Trial:
+    """What answers would settle: model key → (the question, the sources); and whether that leads anywhere."""
 
-    Both sides of it are ambiguous, and neither missing nor unexpected.
-    """
+    settled: dict[str, tuple[str, list[str]]] = field(default_factory=dict)
+    is_hopeful: bool = True
+
+
+def _tried(engine: _Engine, questions: Sequence[Question]) -> _Trial:
+    """Answer the open questions on trial, with any answer, to see what waits for them."""
+    trial = _Trial()
     if engine.size > _MOST_TRIED:
-        return
+        return trial
     tried: dict[str, str] = {}
-    open_ones = list(questions)
-    before = engine.match.assignments
+    last, open_ones = engine.match, list(questions)
+    # of a refused match nothing is applied, so that all of it waits
+    before = {} if last.verdict == "refused" else last.assignments
     for _ in range(_MOST_ROUNDS):
         question = next((each for each in open_ones if each.target not in tried and each.options), None)
         if question is None:
             break
         tried[question.target] = question.options[0]
-        after = engine.answered(tried)
-        for target, assignment in after.assignments.items():
-            if target in before or target in result.assignments:
-                continue
-            why = f"waits for the answer about `{question.target}`"
-            result.waiting.setdefault(target, why)
-            result.lines += [
-                Action("ambiguous", named[taken.key].key, None, "open question", why)
-                for taken in assignment.sources
-                if not _has_line(result, named[taken.key].key)
-            ]
-        before, open_ones = after.assignments, list(after.questions)
+        last = engine.answered(tried)
+        for target, assignment in last.assignments.items():
+            if target not in before:
+                trial.settled.setdefault(target, (question.target, [taken.key for taken in assignment.sources]))
+        open_ones = list(last.questions)
+    trial.is_hopeful = last.verdict != "refused" or bool(open_ones)
+    return trial
 
 
-def _has_line(result: Structural, key: str) -> bool:
-    return any(line.source == key for line in result.lines) or any(one.key == key for one in result.candidates)
+def _wait(result: Structural, trial: _Trial, named: Mapping[str, Candidate]) -> None:
+    """Both sides of what waits for an answer are ambiguous, and neither missing nor unexpected."""
+    placed = {one.key for one in result.candidates} | {line.source for line in result.lines}
+    for target, (question, sources) in trial.settled.items():
+        if target in result.assignments:
+            continue
+        why = f"waits for the answer about `{question}`"
+        result.waiting.setdefault(target, why)
+        for key in (named[name].key for name in sources):
+            if key not in placed:
+                result.lines.append(Action("ambiguous", key, None, "open question", why))
+                placed.add(key)
 
 
 def _leave(result: Structural, named: Mapping[str, Candidate], schema: Schema) -> None:

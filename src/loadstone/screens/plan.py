@@ -127,6 +127,8 @@ def _groups(plan: Plan, width: int, limit: int | None) -> list[Line]:
 def _rules(plan: Plan, width: int, limit: int | None) -> list[Line]:
     """What a match by structure comes down to: the widest rules first."""
     widest = sorted(plan.rules, key=lambda left: -left.count("{"))
+    if limit is not None and len(widest) == limit + 1:
+        limit = None  # the line that says there is one more would take its place
     lines: list[Line] = []
     for left in widest[:limit]:
         whole = f"{visible(left)} ← {visible(plan.rules[left])}"
