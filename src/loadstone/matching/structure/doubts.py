@@ -15,7 +15,6 @@ from loadstone.matching.structure.layers import Layer
 from loadstone.matching.structure.solve import State
 from loadstone.matching.structure.words import part_of, stacking
 
-
 _ROTARY = "both turn the same rows of q and k for rotary positions, halves or neighbours"
 
 
@@ -82,7 +81,7 @@ def _stacked(source: Layer, target: Layer) -> str:
 
 
 def _may_be_rotary(layers: Sequence[Layer]) -> bool:
-    """Nothing else says where a token is: no table of positions, no bias between positions, no convolution but one.
+    """There are tokens, and nothing else says where: no table of positions, no bias between them, one kernel at most.
 
     Tables are bare tensors, or layers of one matrix outside the blocks, with fewer rows than the vocabulary has.
     """
@@ -92,7 +91,7 @@ def _may_be_rotary(layers: Sequence[Layer]) -> bool:
     tables = {shape for layer, shape in shapes if len(shape) == 2 and not any(isinstance(t, int) for t in layer.path)}
     widths = [shape[1] for shape in tables]
     kernels = sum(len(shape) > 2 for layer in layers for _, shape in layer.signature)
-    return kernels <= 1 and not any(widths.count(width) > 1 for width in widths)
+    return bool(tables) and kernels <= 1 and not any(widths.count(width) > 1 for width in widths)
 
 
 def _turns(source: Layer, target: Layer) -> bool:

@@ -38,13 +38,14 @@ def match(source: Sequence[Item], target: Sequence[Item], *, answers: Mapping[st
     assumed = _flattened(state)
     doubts = take_doubts(state, assumed, answers)
     found = assignments(state, target)
+    asked = questions(state, doubts)
     found = _with_aliases(found, copies, target)
     missing, unused = left_over(found, *_without_aliases(source, target, copies, spare))
-    word, reason = verdict(state, found, missing, unused, target)
+    word, reason = verdict(state, found, missing, unused, target, bool(asked))
     simple = {key: one.sources[0].key for key, one in found.items() if len(one.sources) == 1}
     return Match(
         found,
-        questions(state, doubts),
+        asked,
         unused,
         missing,
         sum(math.lgamma(len(group.left) + 1) for group in state.groups) / math.log(10),

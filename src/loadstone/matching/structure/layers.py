@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from loadstone.matching.structure.items import Item, Permute, Reshape, Step
 from loadstone.matching.structure.words import Path, place
@@ -72,10 +72,12 @@ class Layer:
     square: bool = False  # its orientation is not proven: square, and nothing in its block says more
     assumed: str = ""  # what joining its parts took for granted; to be asked
 
-    @property
-    def signature(self) -> Signature:
+    signature: Signature = field(init=False)  # a tensor that stands alone has no role in it
+
+    def __post_init__(self) -> None:
         shapes = sorted((role, part.shape) for role, part in self.parts.items() if role != "count")
-        return (("", shapes[0][1]),) if len(shapes) == 1 else tuple(shapes)
+        signature = (("", shapes[0][1]),) if len(shapes) == 1 else tuple(shapes)
+        object.__setattr__(self, "signature", signature)
 
     @property
     def elements(self) -> int:

@@ -49,8 +49,9 @@ def verdict(
     missing: Sequence[Unmatched],
     unused: Sequence[Unmatched],
     target: Sequence[Item],
+    is_open: bool,
 ) -> tuple[Word, str]:
-    """The word, and the reason for it."""
+    """The word, and the reason for it; `is_open` while answers may still pair layers."""
     if not missing and not unused:
         return "complete", "every tensor on either side has its partner"
     floats = [item for item in target if counts(item)]
@@ -58,7 +59,7 @@ def verdict(
     share = sum(item.elements for item in floats if item.key in found) / max(total, 1)
     tensors = sum(item.key in found for item in floats) / max(len(floats), 1)
     reason = f"{share:.0%} of the target's parameters have a partner"
-    if not state.groups:  # what is open may still be answered
+    if not is_open:
         for layers, has, word in (
             (state.source, state.pairs, "source"),
             (state.target, state.backward, "target"),
@@ -67,7 +68,7 @@ def verdict(
             if len(blocks) > 1:
                 return "refused", f"layers without partner inside {len(blocks)} blocks of the {word} that repeat"
     if share < _HALF or tensors < _HALF:
-        return ("refused" if not state.groups or share < _HALF else "partial"), reason
+        return ("partial" if is_open and share >= _HALF else "refused"), reason
     return "partial", reason
 
 
