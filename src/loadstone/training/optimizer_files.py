@@ -6,7 +6,7 @@ tied parameter means the same for a parameter and for its momentum.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import nn
 
 from loadstone.checkpoint import Checkpoint
 from loadstone.errors import Diagnostic, Fix, MatchError
-from loadstone.matching.plan import Plan
+from loadstone.matching.plan import Action, Plan
 from loadstone.model.load import plan as plan_weights
 from loadstone.training.layouts import Part, find_parts
 
@@ -32,6 +32,7 @@ class FileFacts:
     file_dtypes: Mapping[str, str]
     is_defined_order: bool
     renames: Mapping[str, str]
+    changed: Mapping[str, str]
 
 
 def facts_of(
@@ -51,7 +52,7 @@ def facts_of(
     infos = checkpoint.weights if checkpoint.sets else {}
     made = weights if weights is not None or not infos else plan_weights(model, checkpoint, strict=False)
     actions = made.actions if made is not None else ()
-    renames = {each.source: each.target for each in actions if each.source is not None and each.target is not None}
+    renames, changed = _renamed(actions)
     return FileFacts(
         found.value,
         tuple(infos) or None,
@@ -59,7 +60,31 @@ def facts_of(
         {key: info.dtype for key, info in infos.items()},
         checkpoint.format in _IN_ORDER,
         renames,
+        changed,
     )
+
+
+def _renamed(actions: Iterable[Action]) -> tuple[dict[str, str], dict[str, str]]:
+    """The model's name for each name of the file, "" where it has none; and why parameters on either side have none.
+
+    The momentum of a weight that is turned, cut or joined on its way is not that of the weight in the model, and would
+    fit a square one all the same.
+    """
+    renames: dict[str, str] = {}
+    changed: dict[str, str] = {}
+    for each in actions:
+        composed = next((op.text for op in each.ops if op.name == "compose"), None)
+        if composed is not None and each.target is not None:
+            changed[each.target] = f"its weights are changed on the way ({composed}), its state is not"
+        if each.source is None:
+            continue
+        if each.target is not None and composed is None:
+            renames[each.source] = each.target
+        elif each.target is not None or each.status in ("joined", "ambiguous", "unexpected"):
+            renames.setdefault(each.source, "")
+            if each.status == "joined" or composed is not None:
+                changed.setdefault(each.source, "its weights are changed on the way, its state is not")
+    return renames, changed
 
 
 def _chosen(found: tuple[Part, ...], part: str | None, name: str) -> Part:

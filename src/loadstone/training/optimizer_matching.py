@@ -7,7 +7,7 @@ it, the shape of every tensor of its state, and whether the next step would find
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -65,6 +65,7 @@ class FileSide:
     shapes: Shapes
     dtypes: Mapping[str, str]
     targets: tuple[str, ...]
+    changed: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,8 @@ def match(optimizer: Optimizer, own_names: Sequence[Sequence[str]], file: FileSi
         for name, parameter in zip(names, live["params"], strict=True):
             position = place.get(name)
             if position is None:
-                lines.append(OptimizerLine("new", name, None, None, number, "not in the file's optimizer"))
+                why = file.changed.get(name, "not in the file's optimizer")
+                lines.append(OptimizerLine("new", name, None, None, number, why))
                 positions.append(None)
                 keeps.append(False)
                 continue
@@ -168,7 +170,9 @@ def _dropped(
     for position, (source, target) in enumerate(zip(file.names, file.targets, strict=True)):
         if target in live and place[target] == position:
             continue
-        if place[target] != position:
+        if source in file.changed:
+            why = file.changed[source]
+        elif place[target] != position:
             why = f"`{file.names[place[target]]}` stands for the same parameter"
         else:
             why = "not in this optimizer" if target in model.parameters else "not in the model"

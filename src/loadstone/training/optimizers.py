@@ -133,6 +133,7 @@ def plan_optimizer(
     is_defined_order: bool = True,
     renames: Mapping[str, str] | None = None,
     saved_names: Sequence[Sequence[str]] | None = None,
+    changed: Mapping[str, str] | None = None,
 ) -> OptimizerPlan:
     """What becomes of the optimizer's state; nothing is changed, and of a file nothing is read but headers.
 
@@ -147,6 +148,7 @@ def plan_optimizer(
         is_defined_order: that order is the one in which the model defined them; False for safetensors, which sorts.
         renames: the model's name for a name of the file, where they differ.
         saved_names: the names in every saved group, from somebody who knows them.
+        changed: why state is not carried over, by name on either side, where weights change on the way.
 
     The arguments from `file_names` to `renames` are what a Checkpoint says by itself; given as well, they win.
 
@@ -160,6 +162,7 @@ def plan_optimizer(
         file_shapes = facts.file_shapes if file_shapes is None else file_shapes
         file_dtypes = facts.file_dtypes if file_dtypes is None else file_dtypes
         renames = facts.renames if renames is None else renames
+        changed = facts.changed if changed is None else changed
     read = read_saved(saved)
     names = model_names(model)
     own_names = names_of(optimizer, model)
@@ -199,7 +202,9 @@ def plan_optimizer(
     if found.names is None:
         lines = _unused(own_names, read, found, target, "nothing says which state is its own")
         return planned(None, [_unnamed(optimizer, own_names, read, found)], lines)
-    file = FileSide(read, found.names, found.how, shapes, file_dtypes or {}, tuple(map(target, found.names)))
+    file = FileSide(
+        read, found.names, found.how, shapes, file_dtypes or {}, tuple(map(target, found.names)), changed or {}
+    )
     matching = match(optimizer, own_names, file, names)
     if strict == "exact":
         return planned(matching, exact_differences(optimizer, own_names, file, matching))

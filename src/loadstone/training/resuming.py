@@ -58,11 +58,12 @@ class Resume:
 
 
 def plan_resume(
-    parts: Parts, saved: SavedRun, strict: Strict, *, config: Mapping[str, Any] | None, data: Mapping[str, Any] | None
-) -> Resume:
+    parts: Parts, saved: SavedRun, strict: Strict, *, config: Mapping[str, Any] | None, data: Mapping[str, Any] | None,
+    match: str = "names",
+) -> Resume:  # fmt: skip
     """What a resume will do; nothing is changed.  `data` is the fingerprint of the loader, where it is known."""
     made = Resume(notes=list(saved.diagnostics))
-    weights = _model(made, parts, saved, strict)
+    weights = _model(made, parts, saved, strict, match)
     if strict == "weights":
         made.lines += [Line("dropped", part, "only the weights are wanted") for part in saved.others]
         return made
@@ -98,12 +99,12 @@ def carry_out(made: Resume, parts: Parts) -> None:
         raise
 
 
-def _model(made: Resume, parts: Parts, saved: SavedRun, strict: Strict) -> Plan | None:
+def _model(made: Resume, parts: Parts, saved: SavedRun, strict: Strict, match: str) -> Plan | None:
     if parts.model is None or not saved.has_model:
         _one_sided(made, "model", parts.model is not None, saved.has_model, strict)
         return None
     plan = plan_weights(
-        parts.model, saved.checkpoint, strict=strict != "transfer", weights=saved.weights, verify=False
+        parts.model, saved.checkpoint, strict=strict != "transfer", weights=saved.weights, verify=False, match=match
     )  # the digests of the whole file were compared a moment ago
     made.errors += [each for each in plan.diagnostics if each.severity == "error"]
     made.notes += [each for each in plan.diagnostics if each.severity == "warning" and strict != "exact"]
@@ -206,6 +207,7 @@ def _optimizer_plan(
         file_dtypes=facts.file_dtypes,
         is_defined_order=facts.is_defined_order,
         renames=facts.renames,
+        changed=facts.changed,
     )
 
 

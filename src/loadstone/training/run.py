@@ -130,21 +130,23 @@ class Run:
         """Batches that were handed out in the unfinished epoch."""
         return self._batch
 
-    def resume(self, *, strict: Strict = "exact", checkpoint: str | os.PathLike[str] | None = None) -> Progress:
+    def resume(
+        self, *, strict: Strict = "exact", checkpoint: str | os.PathLike[str] | None = None, match: str = "names"
+    ) -> Progress:
         """Go on from the newest whole checkpoint, or from `checkpoint`; zeros where there is none yet.
 
         Args:
             strict: "exact": any difference is an error that lists it.  "transfer": weights and optimizer state go by
                 name, and the report says what starts anew.  "weights": the model alone; finished epochs stay finished.
             checkpoint: a path, or a name in the directory; also one that other code wrote in the usual layouts.
+            match: as in `plan`; the state of weights that "structure" turns, cuts or joins starts anew.
 
         Raises:
             MatchError: resume-differs, and every diagnostic of the parts that differ; everything is as it was.
             IntegrityError: damaged-checkpoint, where no checkpoint is whole; file-not-found.
         """
         if strict not in ("exact", "transfer", "weights"):
-            accepted = (("accepted", '"exact", "transfer", "weights"'),)
-            raise RecipeError(Diagnostic("invalid-option", f"`strict` is {strict!r:.40}", accepted))
+            raise RecipeError(Diagnostic("invalid-option", f"`strict` is {strict!r:.40}: no exact, transfer or weights"))
         self._store.wait()
         entry, passed = self._store.newest() if checkpoint is None else (self._store.one(Path(checkpoint)), [])
         for diagnostic in passed:
@@ -154,7 +156,7 @@ class Run:
         with open_checkpoint(entry.path) as opened:
             saved = read_run(opened)
             data = None if self._loader is None else loaders.fingerprint(self._loader)
-            made = plan_resume(self._parts, saved, strict, config=self._config, data=data)
+            made = plan_resume(self._parts, saved, strict, config=self._config, data=data, match=match)
             if made.errors:
                 summary = f"`{entry.path.name}` cannot be resumed ({strict}); nothing was changed"
                 raise MatchError(*made.errors, summary=summary)
