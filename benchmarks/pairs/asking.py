@@ -10,7 +10,7 @@ questions one after the other, a bounded number of times.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import methods as folder  # type: ignore[import-not-found]  # these five are the folder's own
@@ -64,10 +64,16 @@ def _certified_by_output(built: Any) -> State:
     return found
 
 
-def wrongly_filled(given: Given, target: nn.Module, right: State, answers: Mapping[str, str]) -> list[str]:
+def wrongly_filled(given: Given, target: nn.Module, right: State) -> list[str]:
     """Keys that a load with `strict=False` fills with other values than the certified ones."""
-    filled = _filled(given, target, answers)
+    filled = _filled(given, target, {})
     return [key for key, value in filled.items() if key in right and not torch.equal(value, right[key])]
+
+
+def differing(model: nn.Module, keys: Iterable[str], right: State) -> list[str]:
+    """Those of the keys whose values are not the certified ones."""
+    own = model.state_dict()
+    return [key for key in keys if key in right and not torch.equal(own[key], right[key])]
 
 
 def answered(given: Given, target: nn.Module, right: State) -> tuple[int, dict[str, str]]:

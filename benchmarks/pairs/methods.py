@@ -55,15 +55,19 @@ def with_answers(given: Given, target: nn.Module, context: Any) -> Any:
     """At most three questions, answered by someone who knows the certified mapping."""
     built = context.run_target.__self__
     certified = asking.certified(built)
-    wrong = asking.wrongly_filled(given, target, certified, {})
-    asked, answers = asking.answered(given, target, certified)
-    still = asking.wrongly_filled(given, target, certified, answers) if answers else wrong
-    notes.write(
-        built.pair.name,
-        "loadstone+answers",
-        {"asked": asked, "answers": answers, "wrong": wrong, "wrong_answered": still, "plan": digest(given, target)},
-    )
-    return transfer(given, target, answers)
+    plan = ls.plan(target, given, match="structure")
+    note: dict[str, object] = {"plan": digest(plan), "asked": 0, "answers": {}}
+    if plan.ok:
+        plan.apply()
+        note["wrong"] = asking.differing(target, [str(action.target) for action in plan.loaded], certified)
+        outcome = Outcome(None, full=True)
+    else:
+        note["wrong"] = asking.wrongly_filled(given, target, certified)
+        asked, answers = asking.answered(given, target, certified)
+        note |= {"asked": asked, "answers": answers}
+        outcome = transfer(given, target, answers) if answers else None
+    notes.write(built.pair.name, "loadstone+answers", note)
+    return outcome or transfer(given, target)
 
 
 @method("loadstone+reference", needs_models=True)
@@ -101,10 +105,14 @@ def with_hashed_names(given: Given, target: nn.Module) -> Any:
 @method("loadstone again", needs_models=True)
 def in_another_process(given: Given, target: nn.Module, context: Any) -> Any:
     """The plan alone, for another PYTHONHASHSEED to give the same bytes."""
-    notes.write(context.run_target.__self__.pair.name, "loadstone again", {"plan": digest(given, target)})
+    notes.write(
+        context.run_target.__self__.pair.name,
+        "loadstone again",
+        {"plan": digest(ls.plan(target, given, match="structure"))},
+    )
     raise ValueError("a plan only")
 
 
-def digest(given: Given, target: nn.Module) -> str:
-    plan = ls.plan(target, given, match="structure")
+def digest(plan: ls.Plan) -> str:
+    """Of the whole plan, as JSON."""
     return hashlib.sha256(plan.to_json().encode()).hexdigest()

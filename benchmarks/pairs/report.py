@@ -164,7 +164,9 @@ def robust(given: Scores, fresh: Scores, notes: Notes) -> str:
         cells = []
         for scores, kind in ((given, "positives"), (given, "partial"), (given, "negatives")):
             cells.append(_scored(count(scores.of(kind), method)))
-        cells += [_scored(count(fresh.certain().of(kind), method)) for kind in ("positives", "negatives")]
+        for kind in ("positives", "negatives"):
+            rows = fresh.certain().of(kind)
+            cells.append(_scored(count(rows, method)) if all(method in row["methods"] for row in rows) else "")
         lines.append(f"| {words} | {' | '.join(cells)} |")
     again = [pair for pair, method in notes if method == "loadstone again"]
     same = [p for p in again if notes[p, "loadstone again"]["plan"] == notes[p, "loadstone+answers"]["plan"]]
