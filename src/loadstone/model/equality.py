@@ -63,7 +63,7 @@ def same_function(
     example = _wide(example_of(example_input))
     ours, theirs = _Watched(model), _Watched(reference)
     found, expected = ours.run(example, "the model"), theirs.run(example, name)
-    result = _compared(expected, found, name)
+    result = _compared(expected, found, f"{name} computes")
     if result is not None:
         return result
     raise _located(ours, theirs, _module_pairs(pairs), expected, found, name)
@@ -79,7 +79,7 @@ def gives(model: nn.Module, example_input: object, outputs: object) -> Probed:
     """
     expected = first_tensor(outputs)
     found = _Watched(model).run(_wide(example_of(example_input)), "the model")
-    result = _compared(expected, found, "the output that was given")
+    result = _compared(expected, found, "was given")
     if result is not None:
         return result
     raise MatchError(_apart(expected, found, "the output that was given", ()))
@@ -146,8 +146,8 @@ def _wide(example: Example) -> Example:
     return example.mapped(lambda tensor: tensor.double() if tensor.is_floating_point() else tensor)
 
 
-def _compared(expected: torch.Tensor, found: torch.Tensor, name: str) -> Probed | None:
-    """How far they are apart; None where it is further than rounding."""
+def _compared(expected: torch.Tensor, found: torch.Tensor, beside: str) -> Probed | None:
+    """How far they are apart; None where it is further than rounding.  `beside`: what is expected, as a clause."""
     if not _alike(expected, found):
         return None
     single = expected.dtype in (torch.float32, torch.complex64)
@@ -157,7 +157,7 @@ def _compared(expected: torch.Tensor, found: torch.Tensor, name: str) -> Probed 
         return None
     if share > tolerance:  # some layers compute in float32 whatever they are given
         tolerance = SINGLE_TOLERANCE
-    return Probed(difference == 0, difference, share, tolerance, found.numel())
+    return Probed(difference == 0, difference, share, tolerance, found.numel(), beside)
 
 
 def _alike(one: torch.Tensor, other: torch.Tensor) -> bool:

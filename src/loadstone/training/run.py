@@ -146,7 +146,7 @@ class Run:
             IntegrityError: damaged-checkpoint, where no checkpoint is whole; file-not-found.
         """
         if strict not in ("exact", "transfer", "weights"):
-            raise RecipeError(Diagnostic("invalid-option", f"`strict` is {strict!r:.40}: no exact, transfer or weights"))
+            raise RecipeError(Diagnostic("invalid-option", f"strict={strict!r:.40}: no exact, transfer or weights"))
         self._store.wait()
         entry, passed = self._store.newest() if checkpoint is None else (self._store.one(Path(checkpoint)), [])
         for diagnostic in passed:
