@@ -217,7 +217,8 @@ def _why(row: Row, notes: Notes) -> str:
     if asked:
         return f"{asked} question{'s' if asked != 1 else ''} asked"
     if "why" in result:
-        return "refused" if "no-structural-match" in result["why"] else str(result["why"])[:80]
+        too_little = "no-structural-match" in result["why"]
+        return "too little has a partner" if too_little else str(result["why"])[:80]
     return f"{result['missing']} tensors of the model without a source"
 
 
