@@ -205,6 +205,14 @@ def test_other_blocks_that_leave_layers_without_partner_are_refused() -> None:
     assert match(gated, plain).verdict == "refused"
 
 
+def test_what_a_profiler_left_in_every_block_refuses_nothing() -> None:
+    blocks = [i for n in range(3) for i in layer(f"layer.{n}.conv", (8, 8, 3, 3))]
+    counted = [Item(f"layer.{n}.conv.total_ops", (1,), "float64") for n in range(3)]
+    result = match([*blocks, *counted], blocks)
+    assert result.verdict == "partial"
+    assert len(result.assignments) == 3
+
+
 def test_a_tied_head_gets_the_values_of_its_embedding() -> None:
     target = [Item("wte.weight", (10, 4), storage="1"), Item("head.weight", (10, 4), storage="1")]
     result = match(items(embed__weight=(10, 4)), target)

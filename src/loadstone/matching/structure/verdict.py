@@ -73,9 +73,11 @@ def verdict(
 
 
 def _broken(layers: Sequence[Layer], has: Sequence[bool]) -> list[Path]:
-    """Numbered containers with layers of both kinds."""
+    """Numbered containers with layers of both kinds; a single number, as profilers leave them, is no layer."""
     inside: dict[Path, set[bool]] = {}
     for layer, paired in zip(layers, has, strict=True):
+        if layer.elements <= 1:
+            continue
         for depth, token in enumerate(layer.path[:-1]):
             if isinstance(token, int):
                 inside.setdefault(layer.path[: depth + 1], set()).add(paired)
