@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections import OrderedDict
 
 import pytest
@@ -73,6 +74,15 @@ def test_a_state_takes_its_own_size():
     snapshot = Snapshot()
     snapshot.take(tensors)
     assert snapshot.nbytes <= 1.01 * sum(tensor.nbytes for tensor in tensors)
+
+
+def test_a_forked_process_shares_none_of_it():
+    copied = Snapshot().take([torch.ones(1000)])[0]
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0 if copied.sum() == 0 else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert copied.sum() == 1000
 
 
 def test_an_expanded_tensor_stays_expanded():

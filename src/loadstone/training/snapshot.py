@@ -1,6 +1,6 @@
 """A copy of a training state, into memory that is kept for the next copy.
 
-Fresh memory costs many times the copying: the kernel hands out and clears every page first.  So there is one arena, as
+Fresh memory costs more than the copying: the kernel hands out and clears every page first.  So there is one arena, as
 large as the state, that all snapshots of a run share.  The first one fills it and pays for the pages; taking another
 makes the one before invalid.
 
@@ -19,9 +19,11 @@ copy is a CPU tensor.  That path is written from CUDA's documentation and has no
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import ctypes
 import mmap
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar, final
@@ -38,6 +40,7 @@ THREADS = 2  # more do not raise the bandwidth of memory, and training wants its
 _BATCH_NBYTES = 16 * 1024 * 1024  # what a thread copies before it looks for more
 _ALIGNMENT = 64  # of a stretch in the arena, as of torch's own memory
 _GRAIN = 16  # a stretch begins at a multiple of this, so that offsets in the largest dtype stay whole
+_WIPE_ON_FORK = 18  # MADV_WIPEONFORK of <linux/mman.h>, which the mmap module does not name
 _GAP = 4096  # bytes that nobody shows and that are copied all the same, rather than to cut a storage in two
 
 
@@ -199,9 +202,7 @@ class _Arena:
                 self.pinned = torch.empty(end, dtype=torch.uint8, device="cpu", pin_memory=True)
                 self._buffer = memory_of(self.pinned)
             else:
-                self._buffer = mmap.mmap(-1, end)
-                if hasattr(mmap, "MADV_HUGEPAGE"):
-                    self._buffer.madvise(mmap.MADV_HUGEPAGE)  # 512 times fewer pages to hand out, where it is heeded
+                self._buffer = _private_memory(end)
             self.nbytes = end
         return places
 
@@ -214,6 +215,22 @@ class _Arena:
     @property
     def address(self) -> int:
         return ctypes.addressof(ctypes.c_char.from_buffer(self._buffer)) if self.nbytes else 0
+
+
+def _private_memory(nbytes: int) -> mmap.mmap:
+    """Memory that the kernel hands out in large pages where it does so (512 times fewer, and a sixth of the time).
+
+    A process that is forked finds zeros there: pages that it shared would be copied once more, while the workers of a
+    loader live, as soon as the next snapshot is taken.
+    """
+    if not hasattr(mmap, "MAP_PRIVATE"):
+        return mmap.mmap(-1, nbytes)
+    memory = mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if sys.platform == "linux":
+        for advice in (mmap.MADV_HUGEPAGE, _WIPE_ON_FORK):
+            with contextlib.suppress(OSError):  # a kernel without it
+                memory.madvise(advice)
+    return memory
 
 
 def _from_cpu(
