@@ -45,6 +45,7 @@ class Resume:
         place: where the unfinished epoch goes on; None where an epoch begins.
         generators: the random generators as they stood; None where they stay.
         batch: batches of the unfinished epoch that are done.
+        expected: the fingerprint of the loader, for an exact resume.
     """
 
     errors: list[Diagnostic] = field(default_factory=list)
@@ -55,6 +56,7 @@ class Resume:
     place: Place | None = None
     generators: dict[str, Any] | None = None
     batch: int = 0
+    expected: Mapping[str, Any] | None = None
 
 
 def plan_resume(
@@ -182,8 +184,9 @@ def _optimizer(
     made.errors += [each for each in plan.diagnostics if each.severity == "error"]
     made.notes += [each for each in plan.diagnostics if each.severity == "warning"]
     made.lines.append(Line("kept", label, f"state of {len(plan.named('kept')):,} parameters"))
-    for status in ("new", "dropped"):
-        made.lines += [Line(status, f"{label}.{each.name}", each.why) for each in plan.lines if each.status == status]
+    for each in plan.lines:
+        if each.status != "kept":
+            made.lines.append(Line("dropped" if each.status == "dropped" else "new", f"{label}.{each.name}", each.why))
     if strict == "transfer":
         made.details.append(plan.report())
     made.steps.append(plan.apply)
@@ -247,6 +250,7 @@ def _unfit(live: Any, stored: Any) -> str:
 
 def _data(made: Resume, saved: SavedRun, strict: Strict, data: Mapping[str, Any] | None) -> None:
     stored: dict[str, Any] = saved.get("data") or {}
+    made.expected = stored.get("loader") if strict == "exact" else None
     if strict == "exact" and data is not None and stored:
         rows = differences.by_key(stored["loader"], data, "data.")
         made.errors += differences.differs("the data loader", rows)

@@ -165,7 +165,7 @@ class Run:
     def _at(self, saved: SavedRun, made: Resume, entry: Entry, strict: Strict, notes: list[Diagnostic]) -> Progress:
         self._epoch, self._step, self._batch = saved.epoch, saved.step, made.batch
         self._place, self._pending = made.place, made.generators
-        self._expected = (saved.get("data") or {}).get("loader") if strict == "exact" and self._loader is None else None
+        self._expected = made.expected if self._loader is None else None
         self._saved_at = self._epoch, self._step, self._batch
         self._due.saved(epoch=self._epoch, step=self._step)
         where = describe(self._epoch, self._step, self._batch)
