@@ -104,8 +104,9 @@ def _differs(
         ("uninterrupted", _shown(expected, what)),
         ("killed and resumed" if life else "run again", _shown(mine, what)),
         ("the same there", same or "nothing"),
-        ("random numbers", f"others of {', '.join(others)}" if others else "the same"),
     )
+    if others or life:  # numbers drawn before the first batch leave no trace here
+        evidence += (("random numbers", f"others of {', '.join(others)}" if others else "the same"),)
     place = f"step {mine.step} (epoch {mine.epoch}, batch {mine.batch})"
     if life == 0:
         message = f"run twice without a kill, the script differs at {place}: {_WHAT[what]}"
