@@ -100,7 +100,7 @@ def _differs(
 ) -> Difference:
     what = differing[0] if differing[0] in ("data", "rates") else "weights" if "weights" in differing else "optimizer"
     same = ", ".join(words for field, words in _FIELDS.items() if field not in differing)
-    evidence = (
+    evidence: tuple[tuple[str, str], ...] = (
         ("uninterrupted", _shown(expected, what)),
         ("killed and resumed" if life else "run again", _shown(mine, what)),
         ("the same there", same or "nothing"),
