@@ -5,7 +5,7 @@ PYTHON ?= python3
 export PYTHONPATH := $(CURDIR)/src
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: test test-long lint demo bench docs
+.PHONY: test test-long lint demo bench reliability docs
 
 test: lint  ## all checks, as CI runs them
 	@python="$$($(PYTHON) tools/environment.py test)" && "$$python" -m pytest
@@ -24,6 +24,9 @@ demo:  ## the main job on real ImageNet weights and photos
 
 bench:  ## measure against torch and safetensors, write docs/benchmarks.md
 	@python="$$($(PYTHON) tools/environment.py bench)" && "$$python" -m benchmarks
+
+reliability:  ## crash, kill, fill and damage, write docs/reliability.md; mounting needs root
+	@python="$$($(PYTHON) tools/environment.py test)" && "$$python" -m reliability
 
 docs:  ## write the pages that are generated from the code
 	@python="$$($(PYTHON) tools/environment.py test)" && "$$python" tools/diagnostics_doc.py
