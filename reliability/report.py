@@ -71,15 +71,16 @@ class Results:
         return found
 
 
-def write(results: Results) -> None:
+def write(results: Results, *, is_quick: bool) -> None:
     """Write the page."""
-    PAGE.write_text("\n".join([_HEAD, *_sections(results), _LIMITS]))
+    PAGE.write_text("\n".join([_HEAD, *_sections(results, is_quick), _LIMITS]))
 
 
-def _sections(results: Results) -> Iterable[str]:
+def _sections(results: Results, is_quick: bool) -> Iterable[str]:
     now = datetime.datetime.now(datetime.UTC).date().isoformat()
     versions = dict.fromkeys(f"{each.package} {each.version}" for each in results.contenders)
-    yield f"Run on {now}, Linux {platform.release()}, Python {platform.python_version()}: {', '.join(versions)}.\n"
+    kind = "A quick run" if is_quick else "A whole run"
+    yield f"{kind} on {now}, Linux {platform.release()}, Python {platform.python_version()}: {', '.join(versions)}.\n"
     if results.not_run:
         yield "Not run: " + "; ".join(results.not_run) + ".\n"
     if results.crashes:
@@ -105,7 +106,8 @@ def _crashes(crashes: Mapping[str, Outcome]) -> str:
     ]
     return _section(
         "Power cuts, every state that one may leave",
-        "The calls of five saves in a row are recorded. What was not flushed before the cut is lost, whole, cut, zeroed"
+        "The calls of five saves in a row are recorded; of two for other ways to save, which leave far more states, and of"
+        " those a share is loaded. What was not flushed before the cut is lost, whole, cut, zeroed"
         " or torn at 512 and 4096 bytes; names reach the disk in order (as with a journal), or any without the others"
         " (all that POSIX promises). Each state is put together again and loaded. *Wrong* is what loads and was never"
         " saved; *not kept* what retention had promised to keep; where there are too many states, a sample with a fixed"
