@@ -106,8 +106,8 @@ def _crashes(crashes: Mapping[str, Outcome]) -> str:
     ]
     return _section(
         "Power cuts, every state that one may leave",
-        "The calls of five saves in a row are recorded; of two for other ways to save, which leave far more states, and of"
-        " those a share is loaded. What was not flushed before the cut is lost, whole, cut, zeroed"
+        "The calls of five saves in a row are recorded; of two for other ways to save, which leave far more states,"
+        " and of those a share is loaded. What was not flushed before the cut is lost, whole, cut, zeroed"
         " or torn at 512 and 4096 bytes; names reach the disk in order (as with a journal), or any without the others"
         " (all that POSIX promises). Each state is put together again and loaded. *Wrong* is what loads and was never"
         " saved; *not kept* what retention had promised to keep; where there are too many states, a sample with a fixed"
