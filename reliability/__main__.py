@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import shutil
 import subprocess
 import sys
@@ -26,6 +27,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="fewer kills, faults and damaged files; some two minutes")
     is_quick: bool = parser.parse_args().quick
     torch.set_num_threads(1)
+    logging.disable()
     warnings.simplefilter("ignore")  # of other people's code over damaged files
     others, missing = peers.installed()
     results = report.Results([*OURS, *FOLK, *others], not_run=[*missing])
