@@ -11,7 +11,7 @@ from pathlib import Path
 from reliability.contenders import Contender
 from reliability.crashes import Outcome
 from reliability.damage import Damaged
-from reliability.faults import Fault
+from reliability.faults import SHORT, Fault
 from reliability.full_disk import Filled
 from reliability.killing import Kill
 from reliability.power import MOMENTS, Cut
@@ -153,10 +153,11 @@ def _calls(faults: Sequence[Fault], kills: Sequence[Kill]) -> str:
         killed = [each for each in kills if each.contender == name]
         broken = sum(bool(each.broken) for each in failed), sum(bool(each.broken) for each in killed)
         rows.append((name, *map(_count, (len(failed), broken[0], len(killed), broken[1]))))
+    errors = dict.fromkeys(each.error for each in faults if each.error != SHORT)
     return _section(
         "Errors and kills at every call",
-        "Each call to the disk fails with each of ENOSPC, EIO, EINTR, EROFS, EACCES, EDQUOT, EMFILE and ESTALE, and"
-        " each write once takes half of its bytes. The save must work, or raise an error of Loadstone's with the old"
+        f"Each call to the disk fails with {', '.join(errors)}, and"
+        " each write takes half of its bytes once. The save must work, or raise an error of Loadstone's with the old"
         " checkpoint as it was and nothing left beside it; the next save must work. And SIGKILL comes before each call"
         " to the disk, and each system call that changes a file system.",
         ("saved with", "errors", "promises broken", "kills", "promises broken"),
