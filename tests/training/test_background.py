@@ -138,13 +138,13 @@ def test_a_process_forked_during_a_save_neither_waits_nor_writes(background, tmp
 SERVER = """
 import atexit, json, os, sys, time
 folder = sys.argv[1]
-from concurrent.futures import ThreadPoolExecutor
+from loadstone.io.side import SideThread
 from loadstone.training.background import Background
 
 def job(copied):
     time.sleep(0.2)
-    with ThreadPoolExecutor(1) as pool:  # as writing a file does
-        pool.submit(print, end="").result()
+    with SideThread("side") as side:  # as writing a file does
+        side.take(lambda: print(end="")).result()
     if has_failing_job:
         raise OSError(28, "no space left")
     open(out, "w").write("written")

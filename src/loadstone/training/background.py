@@ -16,7 +16,6 @@ written there, and nothing waits for it.
 from __future__ import annotations
 
 import atexit
-import concurrent.futures.thread  # noqa: F401  which registers its end when it is imported, and must do so first
 import contextlib
 import os
 import sys
@@ -120,17 +119,6 @@ class _Flight(Generic[T]):
 
 
 _flights: set[_Flight[Any]] = set()  # whose outcome nobody has asked for yet
-
-
-def _wait_for_all() -> None:
-    """Return when no save is under way in this process."""
-    for flight in [each for each in _flights if each.is_here]:
-        flight.done.wait()
-
-
-# Before the pools of concurrent.futures close, which writing uses; they close before any exit handler, and by the same
-# private way, in the reverse order of registration.
-threading._register_atexit(_wait_for_all)  # type: ignore[attr-defined]
 
 
 @atexit.register

@@ -99,7 +99,7 @@ class Run:
         self._start: dict[str, Any] | None = None  # the generators before the running epoch's iterator
         self._pending: dict[str, Any] | None = None  # the generators that the next epoch begins with
         self._own: list[Any] = []  # and those of its loader
-        self._expected: dict[str, Any] | None = None  # the loader's fingerprint, where it is still to be compared
+        self._expected: Mapping[str, Any] | None = None  # the loader's fingerprint, where it is still to be compared
         self._saved_at: tuple[int, int, int] | None = None
         self._stepped: dict[str, int] = {}  # by optimizer: batches that were handed out when it made its last step
         self._hooks = [
