@@ -562,6 +562,13 @@ _ROWS: tuple[tuple[str, Severity, str, str, str], ...] = (
         "none.",
         "Make a Run, and take the batches from `run.batches(loader)`.",
     ),
+    (
+        "run-in-use", "error", "another process writes this run",
+        "Two processes that save checkpoints of one run into one directory would mix two histories. The second one is "
+        "refused at its first save.",
+        "End the other process, or give this run another `name` or another directory. In distributed training, save on "
+        "rank 0 only.",
+    ),
     # --- exporting ----------------------------------------------------------------------------------------------
     (
         "export-failed", "error", "the model could not be made into a program",
