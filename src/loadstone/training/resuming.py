@@ -11,13 +11,13 @@ last.  After a difference that shows only then, or any error, every object is pu
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from torch import nn
 from torch.optim import Optimizer
 
-from loadstone.errors import Diagnostic, LoadstoneError, MatchError
+from loadstone.errors import Diagnostic, Fix, LoadstoneError, MatchError
 from loadstone.matching.plan import Plan
 from loadstone.model import randomness
 from loadstone.model.load import plan as plan_weights
@@ -100,6 +100,12 @@ def carry_out(made: Resume, parts: Parts) -> None:
         raise
 
 
+def _for_a_run(finding: Diagnostic, strict: Strict) -> Diagnostic:
+    """What a plan finds, with what to do about it here: its own fixes are options of `load`."""
+    fixes = () if strict == "transfer" else (Fix("carry over what fits, by name", 'run.resume(strict="transfer")'),)
+    return replace(finding, fixes=fixes)
+
+
 def _model(made: Resume, parts: Parts, saved: SavedRun, strict: Strict) -> Plan | None:
     if parts.model is None or not saved.has_model:
         _one_sided(made, "model", parts.model is not None, saved.has_model, strict)
@@ -107,8 +113,10 @@ def _model(made: Resume, parts: Parts, saved: SavedRun, strict: Strict) -> Plan 
     plan = plan_weights(
         parts.model, saved.checkpoint, strict=strict != "transfer", weights=saved.weights, verify=False
     )  # the digests of the whole file were compared a moment ago
-    made.errors += [each for each in plan.diagnostics if each.severity == "error"]
-    made.notes += [each for each in plan.diagnostics if each.severity == "warning" and strict != "exact"]
+    made.errors += [_for_a_run(each, strict) for each in plan.diagnostics if each.severity == "error"]
+    made.notes += [
+        _for_a_run(each, strict) for each in plan.diagnostics if each.severity == "warning" and strict != "exact"
+    ]
     if strict == "exact":
         made.errors += _changes(plan)
     counts = {status: [a for a in plan.actions if a.status == status] for status in ("load", "tied")}
