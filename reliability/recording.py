@@ -29,9 +29,9 @@ def record(contender: Contender, steps: int = STEPS) -> Journal:
             if contender.is_ours
             else tracing.record(contender.name, folder, steps)
         )
+        missed = disagreements(journal)  # before the load, which may write down that it went on from there
         if step_of(contender.load(folder)) != steps:
             raise IncompleteRecordingError(f"{contender.name}: what it saved does not load even without a crash")
-        missed = disagreements(journal)
     if missed:
         raise IncompleteRecordingError(f"{contender.name}: {', '.join(missed)}")
     return journal

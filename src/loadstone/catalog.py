@@ -602,6 +602,13 @@ _ROWS: tuple[tuple[str, Severity, str, str, str], ...] = (
         "padding or an activation is another one, or tensors of one shape have changed places.",
         "Look at the module that is named: its settings are compared. Before it, the two models agree.",
     ),
+    (
+        "run-in-use", "error", "another process writes this run",
+        "Two processes that save checkpoints of one run into one directory would mix two histories. The second one is "
+        "refused at its first save.",
+        "End the other process, or give this run another `name` or another directory. In distributed training, save on "
+        "rank 0 only.",
+    ),
     # --- exporting ----------------------------------------------------------------------------------------------
     (
         "export-failed", "error", "the model could not be made into a program",

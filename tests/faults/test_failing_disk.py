@@ -13,7 +13,8 @@ from reliability.killing import at_disk_calls, at_system_calls
 
 from loadstone.errors import SaveError
 
-_FILE, _, _FOLDER = OURS
+_FILE, _, _FOLDER, _RUN, _ = OURS
+_RETAINING = [each for each in OURS if each.held]
 
 
 @pytest.mark.parametrize("contender", [each for each in OURS if not each.held], ids=lambda each: each.name)
@@ -24,16 +25,20 @@ def test_every_error_at_every_call_leaves_the_old_file(contender: Contender) -> 
     assert any(fault.was_raised for fault in tried)
 
 
-def test_an_error_at_every_call_leaves_the_folders() -> None:
-    assert [fault for fault in faults(_FOLDER, ["EIO"]) if fault.broken] == []
+@pytest.mark.parametrize("contender", _RETAINING, ids=lambda each: each.name)
+def test_an_error_at_every_call_leaves_the_checkpoints(contender: Contender) -> None:
+    assert [fault for fault in faults(contender, ["EIO"]) if fault.broken] == []
 
 
 @pytest.mark.long
-def test_every_error_at_every_call_leaves_the_folders() -> None:
-    assert [fault for fault in faults(_FOLDER) if fault.broken] == []
+@pytest.mark.parametrize("contender", _RETAINING, ids=lambda each: each.name)
+def test_every_error_at_every_call_leaves_the_checkpoints(contender: Contender) -> None:
+    assert [fault for fault in faults(contender) if fault.broken] == []
 
 
-@pytest.mark.parametrize(("contender", "every"), [(_FILE, 1), (_FOLDER, 3)], ids=lambda each: str(each)[:30])
+@pytest.mark.parametrize(
+    ("contender", "every"), [(_FILE, 1), (_FOLDER, 4), (_RUN, 1)], ids=lambda each: getattr(each, "name", str(each))
+)
 def test_a_kill_at_any_call_loses_nothing(contender: Contender, every: int) -> None:
     tried = list(at_disk_calls(contender, every=every))
     assert len(tried) > 8, "the disk was not in use"

@@ -568,6 +568,22 @@ def test_a_shard_that_is_not_listed_is_said_and_not_read(saved):
         assert "index-mismatch" in [each.code for each in checkpoint.diagnostics]
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"weight_map": {"a": ["x"]}}, {"weight_map": []}, {"tree": {"$weight": []}}, {"tree": {"$tensor": "gone"}},
+        {"tree": {"$dict": [[[], 1]]}}, {"weight_map": {"a": "../x"}}, {"weight_map": {"a": "training.json"}},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_tree_that_nothing_wrote_is_an_error_of_ours(saved, change):
+    document = json.loads((saved / "training.json").read_text()) | change
+    (saved / "training.json").write_text(json.dumps(document))
+    (saved / "loadstone.json").write_text("{}")  # so that no digest stands in the way
+    with pytest.raises(ls.LoadstoneError), ls.open(saved) as checkpoint:
+        checkpoint.tensors  # noqa: B018
+
+
 def test_a_name_that_leads_out_of_the_folder_is_refused(saved):
     from loadstone.writing.folder import sealed
 

@@ -22,6 +22,7 @@ DTYPES = (
     torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2, torch.int8,
     torch.uint8, torch.int16, torch.uint16, torch.int64, torch.bool, torch.complex64, torch.complex128,
 )  # fmt: skip
+CAN_BE_NEGATED = (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.complex64)
 OWN_NAMES = {torch.complex128}  # safetensors has none for it
 
 VIEWS = {
@@ -35,7 +36,7 @@ VIEWS = {
     "empty": lambda base: base[3:3],
     "expanded": lambda base: base[0, :1].expand(5),
     "conjugated": lambda base: base.conj(),
-    "negated": lambda base: torch._neg_view(base) if base.dtype.is_floating_point else base,
+    "negated": lambda base: torch._neg_view(base) if base.dtype in CAN_BE_NEGATED else base,
 }
 
 

@@ -161,7 +161,7 @@ def survives(folder: Path, kills: int, seed: int) -> int:
     epoch = 1
     saves_and_prunes(folder, epoch, 4)
     for _ in range(kills):
-        before = max(number for number, _ in states(folder))
+        before = max(number for number, state in states(folder) if state == "whole")
         killed(folder, before + 1, before + 12, rng.uniform(0.0, 0.12))
         found = [number for number, state in states(folder) if state == "whole"]
         assert {state for _, state in states(folder)} <= {"whole", "unfinished"}

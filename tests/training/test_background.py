@@ -138,10 +138,13 @@ def test_a_process_forked_during_a_save_neither_waits_nor_writes(background, tmp
 SERVER = """
 import atexit, json, os, sys, time
 folder = sys.argv[1]
+from loadstone.io.side import SideThread
 from loadstone.training.background import Background
 
 def job(copied):
     time.sleep(0.2)
+    with SideThread("side") as side:  # as writing a file does
+        side.take(lambda: print(end="")).result()
     if has_failing_job:
         raise OSError(28, "no space left")
     open(out, "w").write("written")
@@ -174,7 +177,11 @@ CASES = {
     "error-of-forgotten": (True, "del background"),
     "error-before-exit": (True, "time.sleep(0.4)"),
     "error-that-was-raised": (True, "try: background.wait()\nexcept OSError: print('caught')"),
-    "exit-handler": (False, "background.wait(); os.unlink(out); atexit.register(background.submit, {}, job)"),
+    "exit-handler": (
+        False,
+        "background.wait(); os.unlink(out)\n"
+        "atexit.register(background.submit, {}, lambda copied: open(out, 'w').write('written'))",
+    ),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections import OrderedDict
 
 import pytest
@@ -73,6 +74,15 @@ def test_a_state_takes_its_own_size():
     snapshot = Snapshot()
     snapshot.take(tensors)
     assert snapshot.nbytes <= 1.01 * sum(tensor.nbytes for tensor in tensors)
+
+
+def test_a_forked_process_shares_none_of_it():
+    copied = Snapshot().take([torch.ones(1000)])[0]
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0 if copied.sum() == 0 else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert copied.sum() == 1000
 
 
 def test_an_expanded_tensor_stays_expanded():
@@ -161,3 +171,31 @@ def test_torch_saves_the_same_values_of_a_snapshot(views):
     saved.seek(0)
     loaded = torch.load(saved, weights_only=True)
     assert all(same(loaded[key]["t"], content[key]["t"]) for key in content)
+
+
+def test_a_state_that_lies_as_before_is_copied_again_and_one_that_moved_is_laid_out_anew():
+    snapshot = Snapshot()
+    state = {"a": torch.arange(6.0).reshape(2, 3), "b": [torch.ones(4, dtype=torch.int32)], "epoch": 1}
+    first = snapshot.take(state)
+    state["a"] += 10
+    state["epoch"] = 2
+    second = snapshot.take(state)
+    assert second["a"].data_ptr() == first["a"].data_ptr()
+    assert torch.equal(second["a"], state["a"])
+    assert second["epoch"] == 2
+    for changed in (
+        {**state, "a": state["a"].t()},
+        {**state, "a": state["a"].clone()},
+        {**state, "a": state["a"][:1]},
+        {**state, "c": torch.zeros(100)},
+        {"a": state["a"].view(torch.int32)},
+        {"a": torch.nn.Parameter(state["a"])},
+    ):
+        copied = snapshot.take(changed)
+        assert list(copied) == list(changed)
+        assert type(copied["a"]) is type(changed["a"])
+        assert copied["a"].dtype == changed["a"].dtype
+        assert copied["a"].stride() == changed["a"].stride()
+        assert torch.equal(copied["a"], changed["a"])
+        assert copied["a"].data_ptr() != changed["a"].data_ptr()
+    assert torch.equal(snapshot.take(state)["b"][0], state["b"][0])

@@ -182,9 +182,9 @@ def _parsed(path: Path, name: str, files: Mapping[str, Listed], context: Context
 def _weight_map(path: Path, name: str, document: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     """Which shard each key is in; every name of a shard is proved to lie in the folder."""
     shards = document.get("weight_map")
-    if not isinstance(shards, dict):
+    if not isinstance(shards, dict) or not all(isinstance(shard, str) for shard in shards.values()):
         raise FormatError(Diagnostic("header-invalid", f"`{path / name}` has no `weight_map` from keys to files"))
-    for shard in dict.fromkeys(map(str, shards.values())):
+    for shard in dict.fromkeys(shards.values()):
         member_path(path, shard)
     return shards.items()
 

@@ -10,7 +10,7 @@ import os
 import zlib
 from collections import deque
 from collections.abc import Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self, final
@@ -19,6 +19,7 @@ from loadstone.errors import Diagnostic, SaveError
 from loadstone.io.digests import DIGITS, PREFIX, Digest
 from loadstone.io.disk import disk
 from loadstone.io.replace import NewFile
+from loadstone.io.side import Call, SideThread
 
 _SMALL_NBYTES = 64 * 1024  # below this a system call costs more than moving the bytes once more
 _TOGETHER_NBYTES = 1024 * 1024
@@ -38,8 +39,8 @@ class Hashed:
         self._file = file
         self._running = Digest()
         self._crc32 = 0
-        self._thread = ThreadPoolExecutor(1, "loadstone-digest")
-        self._at_work: deque[Future[None]] = deque()
+        self._thread = SideThread("loadstone-digest")
+        self._at_work: deque[Call[None]] = deque()
         self._small = bytearray()
         self._flushed = 0
 
@@ -81,7 +82,7 @@ class Hashed:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._thread.shutdown()
+        self._thread.__exit__(kind, error, trace)
 
     def _digest_with(self, last: bytes) -> str:
         self._flush()
@@ -96,7 +97,7 @@ class Hashed:
 
     def _write(self, piece: memoryview, *, with_crc32: bool) -> None:
         self._wait(_AT_WORK - 1)
-        self._at_work.append(self._thread.submit(self._take, piece, with_crc32))
+        self._at_work.append(self._thread.take(partial(self._take, piece, with_crc32)))
         self._file.write(piece)
         if self._file.nbytes - self._flushed >= _WRITEBACK_NBYTES:
             self._flushed = self._file.nbytes

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,6 +20,7 @@ from torch import nn
 from loadstone.errors import Diagnostic, Fix, RecipeError
 from loadstone.io.hashed import Hashed, check_written
 from loadstone.io.replace import new_file
+from loadstone.io.side import SideThread
 from loadstone.manifest import ENTRY, FILE_ENTRY, Manifest, Plain
 from loadstone.model.folder import write_folder
 from loadstone.model.saving import described
@@ -140,8 +140,8 @@ def _write_torch(content: object, path: Path, manifest: Manifest, verify: bool) 
     pickle = pickled(content)
     blank = replace(manifest, tensors=described.fingerprints(tensors, are_computed=False))
     manifest_nbytes = len(_encoded(blank))  # every digest is equally long
-    with ThreadPoolExecutor(1, "loadstone-fingerprints") as thread:
-        marks = thread.submit(described.fingerprints, tensors)
+    with SideThread("loadstone-fingerprints") as thread:
+        marks = thread.take(partial(described.fingerprints, tensors))
 
         def manifest_pieces() -> list[memoryview]:
             return [memoryview(_encoded(replace(manifest, tensors=marks.result())))]

@@ -46,8 +46,8 @@ def exact_differences(
         return hyperparameter_notes(matching)
     keys = tuple(line.name for line in matching.lines if line.status != "kept")
     count = len(rows)
-    said = "one thing" if count == 1 else f"{count} things"
-    return [Diagnostic("optimizer-differs", f"{said} about the optimizer differ from the file", tuple(rows), keys=keys)]
+    said = "one thing about the optimizer differs" if count == 1 else f"{count} things about the optimizer differ"
+    return [Diagnostic("optimizer-differs", f"{said} from the file", tuple(rows), keys=keys)]
 
 
 def _some(names: Sequence[str]) -> str:

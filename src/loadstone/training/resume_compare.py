@@ -100,12 +100,13 @@ def _differs(
 ) -> Difference:
     what = differing[0] if differing[0] in ("data", "rates") else "weights" if "weights" in differing else "optimizer"
     same = ", ".join(words for field, words in _FIELDS.items() if field not in differing)
-    evidence = (
+    evidence: tuple[tuple[str, str], ...] = (
         ("uninterrupted", _shown(expected, what)),
         ("killed and resumed" if life else "run again", _shown(mine, what)),
         ("the same there", same or "nothing"),
-        ("random numbers", f"others of {', '.join(others)}" if others else "the same"),
     )
+    if others or life:  # numbers drawn before the first batch leave no trace here
+        evidence += (("random numbers", f"others of {', '.join(others)}" if others else "the same"),)
     place = f"step {mine.step} (epoch {mine.epoch}, batch {mine.batch})"
     if life == 0:
         message = f"run twice without a kill, the script differs at {place}: {_WHAT[what]}"

@@ -11,13 +11,13 @@ last.  After a difference that shows only then, or any error, every object is pu
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from torch import nn
 from torch.optim import Optimizer
 
-from loadstone.errors import Diagnostic, LoadstoneError, MatchError
+from loadstone.errors import Diagnostic, Fix, LoadstoneError, MatchError
 from loadstone.matching.plan import Plan
 from loadstone.model import randomness
 from loadstone.model.load import plan as plan_weights
@@ -45,6 +45,7 @@ class Resume:
         place: where the unfinished epoch goes on; None where an epoch begins.
         generators: the random generators as they stood; None where they stay.
         batch: batches of the unfinished epoch that are done.
+        expected: the fingerprint of the loader, for an exact resume.
     """
 
     errors: list[Diagnostic] = field(default_factory=list)
@@ -55,6 +56,7 @@ class Resume:
     place: Place | None = None
     generators: dict[str, Any] | None = None
     batch: int = 0
+    expected: Mapping[str, Any] | None = None
 
 
 def plan_resume(
@@ -99,6 +101,12 @@ def carry_out(made: Resume, parts: Parts) -> None:
         raise
 
 
+def _for_a_run(finding: Diagnostic, strict: Strict) -> Diagnostic:
+    """What a plan finds, with what to do about it here: its own fixes are options of `load`."""
+    fixes = () if strict == "transfer" else (Fix("carry over what fits, by name", 'run.resume(strict="transfer")'),)
+    return replace(finding, fixes=fixes)
+
+
 def _model(made: Resume, parts: Parts, saved: SavedRun, strict: Strict, match: str) -> Plan | None:
     if parts.model is None or not saved.has_model:
         _one_sided(made, "model", parts.model is not None, saved.has_model, strict)
@@ -106,8 +114,10 @@ def _model(made: Resume, parts: Parts, saved: SavedRun, strict: Strict, match: s
     plan = plan_weights(
         parts.model, saved.checkpoint, strict=strict != "transfer", weights=saved.weights, verify=False, match=match
     )  # the digests of the whole file were compared a moment ago
-    made.errors += [each for each in plan.diagnostics if each.severity == "error"]
-    made.notes += [each for each in plan.diagnostics if each.severity == "warning" and strict != "exact"]
+    made.errors += [_for_a_run(each, strict) for each in plan.diagnostics if each.severity == "error"]
+    made.notes += [
+        _for_a_run(each, strict) for each in plan.diagnostics if each.severity == "warning" and strict != "exact"
+    ]
     if strict == "exact":
         made.errors += _changes(plan)
     counts = {status: [a for a in plan.actions if a.status == status] for status in ("load", "tied")}
@@ -183,8 +193,9 @@ def _optimizer(
     made.errors += [each for each in plan.diagnostics if each.severity == "error"]
     made.notes += [each for each in plan.diagnostics if each.severity == "warning"]
     made.lines.append(Line("kept", label, f"state of {len(plan.named('kept')):,} parameters"))
-    for status in ("new", "dropped"):
-        made.lines += [Line(status, f"{label}.{each.name}", each.why) for each in plan.lines if each.status == status]
+    for each in plan.lines:
+        if each.status != "kept":
+            made.lines.append(Line("dropped" if each.status == "dropped" else "new", f"{label}.{each.name}", each.why))
     if strict == "transfer":
         made.details.append(plan.report())
     made.steps.append(plan.apply)
@@ -249,6 +260,7 @@ def _unfit(live: Any, stored: Any) -> str:
 
 def _data(made: Resume, saved: SavedRun, strict: Strict, data: Mapping[str, Any] | None) -> None:
     stored: dict[str, Any] = saved.get("data") or {}
+    made.expected = stored.get("loader") if strict == "exact" else None
     if strict == "exact" and data is not None and stored:
         rows = differences.by_key(stored["loader"], data, "data.")
         made.errors += differences.differs("the data loader", rows)

@@ -99,7 +99,7 @@ class Run:
         self._start: dict[str, Any] | None = None  # the generators before the running epoch's iterator
         self._pending: dict[str, Any] | None = None  # the generators that the next epoch begins with
         self._own: list[Any] = []  # and those of its loader
-        self._expected: dict[str, Any] | None = None  # the loader's fingerprint, where it is still to be compared
+        self._expected: Mapping[str, Any] | None = None  # the loader's fingerprint, where it is still to be compared
         self._saved_at: tuple[int, int, int] | None = None
         self._stepped: dict[str, int] = {}  # by optimizer: batches that were handed out when it made its last step
         self._hooks = [
@@ -167,7 +167,7 @@ class Run:
     def _at(self, saved: SavedRun, made: Resume, entry: Entry, strict: Strict, notes: list[Diagnostic]) -> Progress:
         self._epoch, self._step, self._batch = saved.epoch, saved.step, made.batch
         self._place, self._pending = made.place, made.generators
-        self._expected = (saved.get("data") or {}).get("loader") if strict == "exact" and self._loader is None else None
+        self._expected = made.expected if self._loader is None else None
         self._saved_at = self._epoch, self._step, self._batch
         self._due.saved(epoch=self._epoch, step=self._step)
         where = describe(self._epoch, self._step, self._batch)

@@ -1,6 +1,6 @@
 """A copy of a training state, into memory that is kept for the next copy.
 
-Fresh memory costs many times the copying: the kernel hands out and clears every page first.  So there is one arena, as
+Fresh memory costs more than the copying: the kernel hands out and clears every page first.  So there is one arena, as
 large as the state, that all snapshots of a run share.  The first one fills it and pays for the pages; taking another
 makes the one before invalid.
 
@@ -14,17 +14,22 @@ a run of bytes of one storage that tensors show without a gap wider than a page:
     arena             █████████████████████████ ████████              two stretches, two storages
 
 Memory of a CUDA device goes into a page-locked arena: all transfers are begun at once and waited for together, and the
-copy is a CPU tensor.  That path is written from CUDA's documentation and has not run on a GPU yet.
+copy is a CPU tensor.  That path has not run on a GPU yet.
+
+From one save to the next a state keeps its tensors where they are.  So the addresses to copy from and to, and the
+tensors that show the copy, are kept as well, and used again as long as every tensor still lies as it did.
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import ctypes
 import mmap
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar, final
+from typing import TypeAlias, TypeVar, final
 
 import torch
 from torch import nn
@@ -34,10 +39,12 @@ from loadstone.model.threads import share
 
 C = TypeVar("C")
 
+_PLAIN_TYPES = (torch.Tensor, nn.Parameter)
 THREADS = 2  # more do not raise the bandwidth of memory, and training wants its cores back
 _BATCH_NBYTES = 16 * 1024 * 1024  # what a thread copies before it looks for more
 _ALIGNMENT = 64  # of a stretch in the arena, as of torch's own memory
 _GRAIN = 16  # a stretch begins at a multiple of this, so that offsets in the largest dtype stay whole
+_WIPE_ON_FORK = 18  # MADV_WIPEONFORK of <linux/mman.h>, which the mmap module does not name
 _GAP = 4096  # bytes that nobody shows and that are copied all the same, rather than to cut a storage in two
 
 
@@ -47,6 +54,7 @@ class Snapshot:
 
     def __init__(self) -> None:
         self._arenas = {"cpu": _Arena(), "cuda": _Arena(is_pinned=True)}
+        self._known: _Known | None = None
 
     @property
     def nbytes(self) -> int:
@@ -60,7 +68,21 @@ class Snapshot:
         """
         tensors: dict[int, torch.Tensor] = {}
         _gather(content, tensors, set())
+        marks = _marks(tensors.values())
+        if self._known is not None and marks is not None and self._known.marks == marks:
+            copies = dict(zip(tensors, self._known.copies, strict=True))
+            share(self._known.batches, _move, threads=THREADS)
+        else:
+            self._known = None  # before its memory may be given up
+            copies, batches = self._laid_out(tensors)
+            if marks is not None:
+                self._known = _Known(marks, [copies[name] for name in tensors], batches)
+        return copy.deepcopy(content, copies)  # which meets every tensor as its copy
+
+    def _laid_out(self, tensors: Mapping[int, torch.Tensor]) -> tuple[dict[int, torch.Tensor], list[_Batch]]:
+        """Copies of the tensors in a new layout of the arena, and what was moved in the memory of the CPU."""
         copies: dict[int, torch.Tensor] = {}
+        batches: list[_Batch] = []
         storages: dict[int, list[_Shown]] = {}
         for name, tensor in tensors.items():
             if _is_plain(tensor):
@@ -71,17 +93,48 @@ class Snapshot:
         for kind, arena in self._arenas.items():
             mine = [each for each in stretches if tensors[each.shown[0].name].device.type == kind]
             places = arena.room_for([each.nbytes for each in mine])
-            _TRANSFERS[kind](arena, mine, places, tensors)
+            batches += _TRANSFERS[kind](arena, mine, places, tensors)
             for stretch, place in zip(mine, places, strict=True):
                 storage = arena.storage(place, stretch.nbytes)
                 for shown in stretch.shown:
                     copies[shown.name] = _rebuilt(tensors[shown.name], storage, shown.start - stretch.start)
-        return copy.deepcopy(content, copies)  # which meets every tensor as its copy
+        return copies, batches
 
     def release(self) -> None:
         """Give the memory back; it goes once the last copy is gone too."""
+        self._known = None
         for arena in self._arenas.values():
             arena.release()
+
+
+_Batch: TypeAlias = list[tuple[int, int, int]]  # target, source, bytes
+_Mark: TypeAlias = tuple[object, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """Where the tensors of a state lie, the tensors that show their copies, and what has to be moved."""
+
+    marks: list[_Mark]
+    copies: list[torch.Tensor]
+    batches: list[_Batch]
+
+
+def _marks(tensors: Iterable[torch.Tensor]) -> list[_Mark] | None:
+    """How each tensor lies in memory; None where one of them is more than plain memory of the CPU."""
+    marks: list[_Mark] = []
+    for tensor in tensors:
+        if not tensor.is_cpu or type(tensor) not in _PLAIN_TYPES or tensor.layout != torch.strided:
+            return None
+        if tensor.is_quantized or tensor.is_nested:
+            return None
+        marks.append(
+            (
+                type(tensor), tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride(), tensor.requires_grad,
+                tensor.is_conj(), tensor.is_neg(),
+            )
+        )  # fmt: skip
+    return marks
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +175,7 @@ def _gather(value: object, tensors: dict[int, torch.Tensor], seen: set[int]) -> 
 def _is_plain(tensor: torch.Tensor) -> bool:
     """Memory with a shape and strides, and nothing else to it."""
     return (
-        type(tensor) in (torch.Tensor, nn.Parameter)
+        type(tensor) in _PLAIN_TYPES
         and tensor.layout == torch.strided
         and tensor.device.type in _TRANSFERS
         and not tensor.is_quantized
@@ -199,9 +252,7 @@ class _Arena:
                 self.pinned = torch.empty(end, dtype=torch.uint8, device="cpu", pin_memory=True)
                 self._buffer = memory_of(self.pinned)
             else:
-                self._buffer = mmap.mmap(-1, end)
-                if hasattr(mmap, "MADV_HUGEPAGE"):
-                    self._buffer.madvise(mmap.MADV_HUGEPAGE)  # 512 times fewer pages to hand out, where it is heeded
+                self._buffer = _private_memory(end)
             self.nbytes = end
         return places
 
@@ -216,12 +267,28 @@ class _Arena:
         return ctypes.addressof(ctypes.c_char.from_buffer(self._buffer)) if self.nbytes else 0
 
 
+def _private_memory(nbytes: int) -> mmap.mmap:
+    """Memory that the kernel hands out in large pages where it does so (512 times fewer, and a sixth of the time).
+
+    A process that is forked finds zeros there: pages that it shared would be copied once more, while the workers of a
+    loader live, as soon as the next snapshot is taken.
+    """
+    if not hasattr(mmap, "MAP_PRIVATE"):
+        return mmap.mmap(-1, nbytes)
+    memory = mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if sys.platform == "linux":
+        for advice in (mmap.MADV_HUGEPAGE, _WIPE_ON_FORK):
+            with contextlib.suppress(OSError):  # a kernel without it
+                memory.madvise(advice)
+    return memory
+
+
 def _from_cpu(
     arena: _Arena, stretches: Iterable[_Stretch], places: Iterable[int], tensors: Mapping[int, torch.Tensor]
-) -> None:
-    """Copy by two threads; memmove lets go of the interpreter's lock."""
+) -> list[_Batch]:
+    """Copy by two threads; memmove lets go of the interpreter's lock.  Gives what was moved."""
     base = arena.address
-    batches: list[list[tuple[int, int, int]]] = [[]]
+    batches: list[_Batch] = [[]]
     room = _BATCH_NBYTES
     for stretch, place in zip(stretches, places, strict=True):
         first = tensors[stretch.shown[0].name].untyped_storage().data_ptr() + stretch.start
@@ -233,16 +300,17 @@ def _from_cpu(
                 batches.append([])
                 room = _BATCH_NBYTES
     share(batches, _move, threads=THREADS)
+    return batches
 
 
-def _move(batch: Iterable[tuple[int, int, int]]) -> None:
+def _move(batch: _Batch) -> None:
     for target, source, nbytes in batch:
         ctypes.memmove(target, source, nbytes)
 
 
 def _from_cuda(
     arena: _Arena, stretches: Iterable[_Stretch], places: Iterable[int], tensors: Mapping[int, torch.Tensor]
-) -> None:
+) -> list[_Batch]:
     """Begin every transfer, in the order of the work that is under way on each device; then wait for all."""
     devices = set()
     for stretch, place in zip(stretches, places, strict=True):
@@ -254,6 +322,7 @@ def _from_cuda(
         devices.add(tensor.device)
     for device in devices:
         torch.cuda.current_stream(device).synchronize()
+    return []
 
 
 _TRANSFERS = {"cpu": _from_cpu, "cuda": _from_cuda}

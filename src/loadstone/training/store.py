@@ -19,6 +19,7 @@ from loadstone.model.folder import write_folder
 from loadstone.model.save import write_checkpoint
 from loadstone.runs.facts import read_facts, record_resume
 from loadstone.runs.keep import Keep, Mode, best_of, retain
+from loadstone.runs.lease import Lease, hold
 from loadstone.runs.listing import Entry, checkpoints, newest_first, verified_now
 from loadstone.runs.names import checkpoint_name, free_path
 from loadstone.runs.prune import prune
@@ -44,6 +45,7 @@ class Store:
         self._suffix = "" if layout == "folder" else ".pth"
         self._background: Background[Path] | None = None if wait else Background()
         self._verified = Verified()
+        self._lease: Lease | None = None
         self._last: Path | None = None  # that was written, or that the run went on from
 
     def write(self, content: dict[str, Any], training: Mapping[str, Any], model: nn.Module | None) -> Path | None:
@@ -65,12 +67,18 @@ class Store:
         return self._last
 
     def close(self) -> None:
-        """Wait, and give memory back."""
-        if self._background is not None:
-            self._background.close()
+        """Wait, and give back memory and the right to write."""
+        try:
+            if self._background is not None:
+                self._background.close()
+        finally:
+            lease, self._lease = self._lease, None
+            if lease is not None:
+                lease.release()
 
     def _written(self, content: dict[str, Any], training: Mapping[str, Any], model: nn.Module | None) -> Path:
         _make(self.folder)
+        self._lease = self._lease or hold(self.folder, self.name)
         epoch, step = training["epoch"], training["step"] if training["batch"] else None
         path = free_path(self.folder, self.name, epoch=epoch, step=step, suffix=self._suffix)
         parent = self._last if self._last is not None and self._last.exists() else None

@@ -102,7 +102,10 @@ def decode(
             return complex(real, imaginary)
         raise _invalid(name, tag, content)
 
-    return back(value)
+    try:
+        return back(value)
+    except RecursionError as error:
+        raise FormatError(Diagnostic("header-invalid", f"{name} is nested too deep")) from error
 
 
 _SIMPLE: Mapping[str, Callable[[Json], Any]] = {
