@@ -26,6 +26,7 @@ from loadstone.matching.structure.rules import induce
 _SLOT = re.compile(r"\{([a-z]+)([+-]\d+)?\}")
 _SPECIAL = re.compile(r"[{}()|+*\s\0]")  # in a key: it cannot be told from the rule around it
 _STEP = re.compile(r"(reshape|permute|t|rows|chunk)\(([\d, ]*)\)")
+_MOST_STARRED = 500  # rules; nobody reads more, and each is tried on every key
 _STEP_WORDS = "t(), permute(dims), reshape(sizes), chunk(index, parts) and rows(start, length)"
 _STEPS = re.compile(rf"(?: \| {_STEP.pattern})+")  # while rules are made, letters stand for them: digits become slots
 
@@ -106,14 +107,22 @@ def parse(text: str, target: str, rule: str, shapes: Shapes) -> Assignment:
 
 def expand(rules: Mapping[str, str], targets: Iterable[str]) -> dict[str, tuple[str, KeyRule]]:
     """{key of the model: (expression, rule)} for the keys that a rule fits."""
-    compiled = [(_pattern(left), _filler(right), KeyRule(left, right)) for left, right in rules.items()]
+    literal = {left: at for at, left in enumerate(rules) if not ("{" in left or "*" in left)}
+    compiled = [
+        (at, _pattern(left), _filler(right), KeyRule(left, right))
+        for at, (left, right) in enumerate(rules.items())
+        if left not in literal
+    ]
     said: dict[str, tuple[str, KeyRule]] = {}
     for target in targets:
-        for pattern, fill, rule in compiled:
-            found = pattern.fullmatch(target)
-            if found is not None:
+        own = literal.get(target, len(rules))
+        for at, pattern, fill, rule in compiled:
+            if at < own and (found := pattern.fullmatch(target)) is not None:
                 said[target] = fill(found.groupdict()), rule
                 break
+        else:
+            if target in literal:
+                said[target] = rules[target], KeyRule(target, rules[target])
     return said
 
 
@@ -154,6 +163,8 @@ def _induced(wanted: Mapping[str, str]) -> dict[str, str]:
 
 def _starred(rules: Mapping[str, str], wanted: Mapping[str, str], others: Iterable[str]) -> dict[str, str]:
     """Rules that differ in the last name only become one with `*`, where that says no more."""
+    if len(rules) > _MOST_STARRED:
+        return dict(rules)
     families: dict[tuple[str, str], list[str]] = {}
     for left, right in rules.items():
         last = leaf(left)

@@ -119,7 +119,8 @@ def make_plan(
     findings = Findings(schema.slots, sources, strict=options.strict)
     is_refused = any(finding.code == "no-structural-match" for finding in structural)
     pairs = [] if is_refused else near_misses(settled.missing, unexpected)
-    if options.match == "names" and len(settled.missing) > sum(len(pair.keys) for pair in pairs):
+    explained = sum(len(pair.keys) for pair in pairs) if len(pairs) <= _MOST_RENAMES else 0
+    if options.match == "names" and len(settled.missing) > explained:
         structural += _note(schema, candidates, settled)
     found = [
         *migrated.failed,
@@ -167,7 +168,8 @@ def _is_settled(settled: Settled, claims: Mapping[str, list[Candidate]], schema:
 
 
 _LEAST_OPEN = 0.10  # of the model's tensors; where names settle more than the rest, names are not what is wrong
-_MOST_KEYS = 20_000  # on a side; the engine takes seconds for more
+_MOST_RENAMES = 3  # that are likelier than another implementation
+_MOST_KEYS = 5_000  # on a side; the engine takes seconds for more, and nobody asked for it
 
 
 def _note(schema: Schema, candidates: list[Candidate], settled: Settled) -> Iterator[Diagnostic]:

@@ -1,0 +1,69 @@
+"""`--match structure` between two files: no torch, one paste an answer, and a recipe that replays it."""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+from math import prod
+from pathlib import Path
+
+import pytest
+
+from loadstone.cli import main
+
+
+def write(path: Path, shapes: dict[str, tuple[int, ...]]) -> None:
+    header, at = {}, 0
+    for key, shape in shapes.items():
+        size = 4 * prod(shape)
+        header[key] = {"dtype": "F32", "shape": list(shape), "data_offsets": [at, at + size]}
+        at += size
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(at))
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, (stem, block, one, other) in {
+        "theirs": ("embed", "layer", "foo", "bar"), "ours": ("stem", "blocks", "left", "right"),
+    }.items():  # fmt: skip
+        shapes: dict[str, tuple[int, ...]] = {f"{stem}.weight": (20, 8)}
+        for number in range(3):
+            shapes |= {f"{block}.{number}.{part}.weight": (8, 8) for part in (one, other)}
+            shapes[f"{block}.{number}.wide.weight"] = (16, 8)
+        write(Path(f"{name}.safetensors"), shapes)
+
+
+COMMAND = ["plan", "theirs.safetensors", "--into", "ours.safetensors"]
+
+
+def test_an_answer_is_pasted_from_the_screen_and_kept_in_the_recipe(files, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*COMMAND, "--match", "structure"]) == 1
+    screen = capsys.readouterr()
+    (paste,) = re.findall(r"--answer \S+=layer\.0\.foo\.weight", screen.out)
+    assert "answer one, and plan again" in screen.err
+    assert main([*COMMAND, *paste.split(), "-o", "r.toml"]) == 0
+    answered = capsys.readouterr().out
+    assert main([*COMMAND, "--recipe", "r.toml"]) == 0
+    assert capsys.readouterr().out == answered
+
+
+def test_a_plan_by_names_points_to_structure(files, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(COMMAND) == 1
+    screen = capsys.readouterr()
+    assert "fits-by-structure" in screen.out
+    assert "--match structure" in screen.out
+    assert "by structure" in screen.err
+
+
+def test_json_has_the_rules(files, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*COMMAND, "--answer", "blocks.0.left.weight=layer.0.foo.weight", "--json"]) == 0
+    made = json.loads(capsys.readouterr().out)
+    assert made["rules"]["blocks.{a}.left.weight"] == "layer.{a}.foo.weight"
+
+
+def test_an_answer_without_an_equals_sign_is_a_usage_error(files, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*COMMAND, "--answer", "blocks.0.left.weight"]) == 2
+    assert "MODEL_KEY=CHECKPOINT_KEY" in capsys.readouterr().err
