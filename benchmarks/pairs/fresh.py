@@ -71,16 +71,6 @@ duo(
     "efficientnet_b0", "efficientnet", tmi("efficientnet_b0"), cvi("efficientnet_b0"), oracle=ORDER, fix=EPS, both=False
 )
 duo("xception", "xception", cadene("xception"), tmi("legacy_xception"), oracle=ORDER, x=lambda: images(96), both=False)
-duo(
-    "xception",
-    "xception",
-    cadene("xception"),
-    cvi("xception"),
-    oracle=RUN,
-    x=lambda: images(96, 1),
-    fix=EPS,
-    both=False,
-)
 duo("inception_v4", "inception", cadene("inceptionv4", avg_pool=nn.AdaptiveAvgPool2d(1)), tmi("inception_v4"),
     x=lambda: images(96, 1), oracle=ORDER, both=False)  # fmt: skip
 duo("inception_v4", "inception", cadene("inceptionv4", avg_pool=nn.AdaptiveAvgPool2d(1)), cvi("inceptionv4"),
