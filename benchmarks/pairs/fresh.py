@@ -72,13 +72,13 @@ duo(
 )
 duo("xception", "xception", cadene("xception"), tmi("legacy_xception"), oracle=ORDER, x=lambda: images(96), both=False)
 duo("inception_v4", "inception", cadene("inceptionv4", avg_pool=nn.AdaptiveAvgPool2d(1)), tmi("inception_v4"),
-    x=lambda: images(96, 1), oracle=ORDER, both=False)  # fmt: skip
+    x=lambda: images(160), oracle=ORDER, both=False)  # fmt: skip
 duo("inception_v4", "inception", cadene("inceptionv4", avg_pool=nn.AdaptiveAvgPool2d(1)), cvi("inceptionv4"),
-    x=lambda: images(96, 1), oracle=RUN, fix=EPS, both=False)  # fmt: skip
+    x=lambda: images(160), oracle=RUN, fix=EPS, both=False)  # fmt: skip
 duo("inception_v3", "inception", tvi("inception_v3", init_weights=False, aux_logits=False, transform_input=False),
-    cvi("inceptionv3"), x=lambda: images(96, 1), oracle=RUN, fix=EPS, both=False)  # fmt: skip
-duo("dpn68", "dpn", cadene("dpn68"), tmi("dpn68"), oracle=ORDER, fix=EPS, both=False)
-duo("dpn68", "dpn", tmi("dpn68"), cvi("dpn68"), oracle=RUN, fix=EPS, both=False)
+    cvi("inceptionv3"), x=lambda: images(160), oracle=RUN, fix=EPS, both=False)  # fmt: skip
+duo("dpn68", "dpn", cadene("dpn68"), tmi("dpn68"), x=large, oracle=ORDER, fix=EPS, both=False)
+duo("dpn68", "dpn", tmi("dpn68"), cvi("dpn68"), x=large, oracle=RUN, fix=EPS, both=False)
 duo("dla34", "dla", tmi("dla34"), cvi("dla34"), oracle=RUN, fix=EPS, both=False)
 duo(
     "hrnet_w18_small_v2", "hrnet", tmi("hrnet_w18_small_v2"), cvi("hrnet_w18_small_v2"), oracle=RUN, fix=EPS, both=False
@@ -246,7 +246,7 @@ neg("convnext_tiny -> small", tvi("convnext_tiny"), tmi("convnext_small"))
 neg("gpt2 12 -> 8 layers", gpt2(), own("GPT, 8 layers", lambda: Gpt(8)), tokens)
 neg("gpt2 8 -> 12 layers", gpt2(8), own("GPT on nn.Linear", Gpt), tokens)
 neg("llama 6 -> 4 layers", LLAMA, own("Llama, 4 layers", lambda: Llama(4)), tokens)
-neg("dpn68 -> dpn92", cadene("dpn68"), tmi("dpn92"))
+neg("dpn68 -> dpn92", cadene("dpn68"), tmi("dpn92"), x=large)
 neg("poolformer_s12 hf -> timm",
     hfi("PoolFormerForImageClassification", "PoolFormerConfig", num_labels=10), tmi("poolformer_s12"), tier="models",
     note="the same tensors: one normalises before it pools, the other behind")  # fmt: skip

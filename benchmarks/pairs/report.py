@@ -187,6 +187,13 @@ def reference(scores: Scores, notes: Notes) -> str:
                 forwards = notes.get((row["name"], "loadstone+reference"), {}).get("forwards", "?")
                 times = "1 forward" if forwards == 1 else f"{forwards} forwards"
                 lines.append(f"- `{row['name']}`: {before} becomes {now} ({times})")
+    for row in scores.of("negatives"):
+        note = notes.get((row["name"], "loadstone+reference"), {})
+        if note.get("confirmed") and _score(row, "loadstone+reference") == "WRONG":
+            lines.append(
+                f"- `{row['name']}`: no state dict decides it, so that any full transfer counts as wrong above; "
+                f"trying finds the one with equal outputs"
+            )
     return "\n".join(lines) or "It changed no score."
 
 
