@@ -361,3 +361,28 @@ def test_parts_of_different_dtypes_are_joined_in_the_widest() -> None:
     loadstone.load(model, weights, match="structure")
     assert torch.equal(model.blocks[0].attn.qkv.weight[16:32], weights["layer.0.attention.key.weight"])
     assert torch.equal(model.blocks[0].attn.qkv.weight[:16], weights["layer.0.attention.query.weight"].float())
+
+
+def test_what_was_saved_from_meta_is_missing_and_never_made_up() -> None:
+    empty = {key: tensor.to("meta") for key, tensor in their_weights().items()}
+    plan = loadstone.plan(Ours(), empty, match="structure")
+    assert not plan.ok
+    assert "blocks.0.attn.qkv.weight" in plan.missing_keys
+    assert not plan.loaded
+
+
+def test_parts_of_dtypes_that_no_dtype_holds_both_are_not_joined() -> None:
+    weights = their_weights()
+    weights["layer.0.attention.query.weight"] = weights["layer.0.attention.query.weight"].half()
+    weights["layer.0.attention.key.weight"] = weights["layer.0.attention.key.weight"].bfloat16()
+    weights["layer.0.attention.value.weight"] = weights["layer.0.attention.value.weight"].half()
+    plan = loadstone.plan(Ours(), weights, match="structure")
+    assert plan.mismatched_keys == ["blocks.0.attn.qkv.weight"]
+
+
+def test_a_wrapped_model_and_a_chosen_set_of_weights() -> None:
+    wrapped = {f"module.{key}": tensor for key, tensor in their_weights().items()}
+    model = nn.DataParallel(Ours())
+    plan = loadstone.load(model, {"model": wrapped, "epoch": 3}, match="structure", weights="model")
+    assert plan.rules["module.blocks.{a}.up.*"] == "module.layer.{a}.fc_in.*"
+    assert torch.equal(model.module.out.bias, wrapped["module.score.bias"])

@@ -24,8 +24,8 @@ def is_plain(assignment: Assignment) -> bool:
     return len(assignment.sources) == 1 and not assignment.sources[0].steps and not assignment.steps
 
 
-def composed(assignment: Assignment, named: Mapping[str, Candidate], slot: Slot) -> Computed | str:
-    """The tensor that goes to the slot; or, in words, why there is none.
+def composed(assignment: Assignment, named: Mapping[str, Candidate], slot: Slot) -> Computed | None:
+    """The tensor that goes to the slot; None where its parts have no values, or no dtype that holds them all.
 
     Args:
         named: candidates by the names that the assignment has for them.
@@ -34,9 +34,9 @@ def composed(assignment: Assignment, named: Mapping[str, Candidate], slot: Slot)
     dtypes = list(dict.fromkeys(member.info.dtype for member in members))
     dtype = max(dtypes, key=lambda name: DTYPES[name].bits)
     if any(cast_between(each, dtype).effect not in ("none", "exact") for each in dtypes):
-        return f"its parts are {' and '.join(dtypes)}, which no dtype here holds both"
+        return None
     if any(member.info.is_meta and member.info.elements for member in members):
-        return "the checkpoint has its shape and no values: it was saved from the meta device"
+        return None
     function = _function(assignment, {name: candidate.key for name, candidate in named.items()}, dtype, dtypes)
     return Computed(function, dtype, slot.shape, "compose", _text(assignment, members, slot), assignment.evidence)
 

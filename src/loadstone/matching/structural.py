@@ -231,10 +231,9 @@ def _place(
             how = f"by structure, {grade}: {GRADES[assignment.grade]}"
         if not is_plain(assignment):
             made = composed(assignment, named, schema.slots[target])
-            if isinstance(made, str):
-                result.waiting[target] = made
-                continue
-            result.computed[target] = made
+            if made is not None:
+                result.computed[target] = made
+            # else its first part has no values, or alone another shape: settling says so
         same = is_plain(assignment) and first.name == target and first.key == target
         result.candidates.append(first if same else first.renamed(target, how, assignment.evidence))
         loaded[first.key] = None
