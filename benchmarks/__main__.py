@@ -6,7 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import cases, files, report, saving, stall
+from benchmarks import cases, files, report, saving, stall, verified
 
 
 def main() -> int:
@@ -20,13 +20,15 @@ def main() -> int:
         figures += show(cases.load_built_memory(paths))
         meta, meta_bars = cases.load_meta(paths)
         figures += show(meta)
+        proved, proved_bars = verified.load_verified(folder)
+        figures += show(proved)
         saved, saving_bars = saving.save_durably(folder)
         figures += show(saved)
         figures += show(cases.inspect(folder))
         figures += show(cases.plan(folder))
         figures += show(stall.all_figures(folder))
     parameters = sum(tensor.numel() for tensor in files.model_on_meta().state_dict().values())
-    report.write(figures, bars + meta_bars + saving_bars, layers=files.LAYERS, parameters=parameters)
+    report.write(figures, bars + meta_bars + proved_bars + saving_bars, layers=files.LAYERS, parameters=parameters)
     print("written: docs/benchmarks.md, docs/benchmarks.svg")
     return 0 if all(figure.holds for figure in figures) else 1
 
