@@ -26,7 +26,8 @@ bench:  ## measure against torch and safetensors, write docs/benchmarks.md
 	@python="$$($(PYTHON) tools/environment.py bench)" && "$$python" -m benchmarks
 
 bench-pairs:  ## transfer between independent implementations, beside other tools; writes docs/matching.md
-	@python="$$($(PYTHON) tools/environment.py pairs)" && "$$python" -m benchmarks.pairs
+	@python="$$($(PYTHON) tools/environment.py pairs)" && "$$python" -m benchmarks.pairs \
+	&& "$$python" -m pytest -W default benchmarks/pairs/test_round_trip.py
 
 reliability:  ## crash, kill, fill and damage, write docs/reliability.md; mounting needs root
 	@python="$$($(PYTHON) tools/environment.py test)" && "$$python" -m reliability

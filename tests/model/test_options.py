@@ -15,7 +15,6 @@ import loadstone as ls
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"match": "structure"}, "not there yet"),
         ({"match": "magic"}, "`match` is 'magic'"),
         ({"only": 3}, "`only` is 3"),
         ({"drop": [1]}, r"`drop` is \[1\]"),

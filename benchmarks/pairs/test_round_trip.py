@@ -1,18 +1,17 @@
 """torchvision → timm → transformers → torchvision gives back every bit.
 
-Runs where all three are installed: the environment that `make bench-pairs` makes.
+Part of `make bench-pairs`, whose environment has all three.
 """
 
 from __future__ import annotations
 
 import pytest
+import timm
+import torch
+import transformers
+from torchvision import models
 
 import loadstone
-
-torch = pytest.importorskip("torch")
-timm = pytest.importorskip("timm")
-transformers = pytest.importorskip("transformers")
-models = pytest.importorskip("torchvision").models
 
 
 def filled(model: torch.nn.Module) -> torch.nn.Module:
