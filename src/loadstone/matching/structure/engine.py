@@ -16,6 +16,7 @@ from loadstone.matching.structure.numbering import numbered
 from loadstone.matching.structure.questions import questions
 from loadstone.matching.structure.rules import induce
 from loadstone.matching.structure.solve import Group, State, solve
+from loadstone.matching.structure.support import unsupported
 from loadstone.matching.structure.ties import ties
 from loadstone.matching.structure.verdict import left_over, verdict
 from loadstone.matching.structure.writing import assignments
@@ -36,7 +37,7 @@ def match(source: Sequence[Item], target: Sequence[Item], *, answers: Mapping[st
     left, right = fuse(left, right), fuse(right, left)
     state = solve(left, right, _groups(left, right, answers))
     assumed = _flattened(state)
-    doubts = take_doubts(state, assumed, answers)
+    doubts = take_doubts(state, {**unsupported(state), **assumed}, answers)
     found = assignments(state, target)
     asked = questions(state, doubts)
     found = _with_aliases(found, copies, target)
