@@ -8,7 +8,7 @@ the same.  What gives such a pair away is what lies around it:
     branches    most of what lies beside it has no partner: the head or neck of another model
     places      what lies beside the one has its partners elsewhere than beside the other
     templates   layers of both names, in other blocks, are without partner
-    sizes       layers are left over on both sides that share a width with it, and no container is whole around it
+    sizes       layers are left over on both sides, some share a width with it, and no container is whole around it
 
 A pair without support is asked about.  The head's own case is no danger: a layer left over on either side, the same
 but for the length of one axis, is one layer resized.
@@ -30,7 +30,7 @@ _WHOLE = 3  # layers of a container that is whole, at least
 class _Side:
     layers: Sequence[Layer]
     partner: Mapping[int, int]
-    over: frozenset[int]  # without partner, and no question is open that could give them one
+    over: frozenset[int]  # without partner, and no question is open that gives all of them one
     undecided: frozenset[int]
     inside: dict[str, list[int]] = field(default_factory=dict)
     left_in: dict[str, int] = field(default_factory=dict)
@@ -65,7 +65,8 @@ class _Side:
             return False
         if any(character.isdigit() for character in container.rpartition(".")[2]):
             return True
-        paired, left = set(), set()
+        paired: set[str] = set()
+        left: set[str] = set()
         for other in self.inside[container]:
             if other != index:
                 branch = self.layers[other].text[len(container) + 1 :].partition(".")[0]
@@ -94,21 +95,22 @@ def unsupported(state: State) -> dict[int, str]:
 
 def _reason(source: _Side, target: _Side, a: int, b: int) -> str:
     if source.is_foreign(a) or target.is_foreign(b):
-        return "layers beside it have no partner"
+        return "it is the same layer, though layers beside it have no partner"
     elsewhere = _is_elsewhere(source, target, a, b) + _is_elsewhere(target, source, b, a)
     if elsewhere > (0 if source.over and target.over else 1):
-        return "what lies beside the two is not the same"
+        return "it is the same layer, though what lies beside it is not"
     if not source.over and not target.over:
         return ""
     one, other = source.layers[a], target.layers[b]
     if _template(one) in source.templates and _template(other) in target.templates:
-        return "layers of both names have no certain partner in other blocks"
+        return "it is the same layer, though layers of these names have no partner in other blocks"
     if not (source.over and target.over) or _same_word(one, other):
         return ""
     if source.is_whole_around(a) and target.is_whole_around(b):
         return ""
     sizes = _sizes(one)
-    return "layers of its width are left over on both sides" if sizes & source.sizes and sizes & target.sizes else ""
+    is_apart = sizes and not sizes & (source.sizes | target.sizes)
+    return "" if is_apart else "it is the same layer, though both sides have layers left over, of its width"
 
 
 def _is_elsewhere(mine: _Side, other: _Side, index: int, partner: int) -> bool:
