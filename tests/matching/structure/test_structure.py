@@ -265,10 +265,10 @@ def test_the_last_layer_of_equal_width_goes_along_with_its_backbone_past_an_extr
     assert not result.questions
 
 
-def test_projections_that_fit_two_ways_of_joining_are_joined_once() -> None:
-    source = attention("a", ["q", "k", "v", "kv"])
-    target = [*layer("b.qkv", (24, 8), 24), *layer("b.kv", (16, 8), 16), *layer("c.kv", (16, 8), 16)]
-    assert match(source, target).verdict != "complete"
+def test_a_single_number_beside_what_is_missing_is_no_layer_and_no_trouble() -> None:
+    source = [*layer("body.conv", (8, 3, 3, 3), 8), Item("scales.temperature", ())]
+    result = match(source, [Item("heat.factor", ()), *layer("other", (4, 2), 4)])
+    assert result.verdict == "refused"
 
 
 # results -------------------------------------------------------------------------------------------------------------

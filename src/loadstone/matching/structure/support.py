@@ -49,12 +49,14 @@ class _Side:
 
     def nearest(self, index: int) -> str:
         """The smallest container that holds anything else; "" is the whole model."""
-        return next(each for each in _containers(self.layers[index].text) if not each or len(self.inside[each]) > 1)
+        return next(
+            each for each in _containers(self.layers[index].text) if not each or len(self.inside.get(each, ())) > 1
+        )
 
     def is_whole_around(self, index: int) -> bool:
         """A container below the model has several layers and none left over."""
         return any(
-            each and len(self.inside[each]) >= _WHOLE and each not in self.left_in
+            each and len(self.inside.get(each, ())) >= _WHOLE and each not in self.left_in
             for each in _containers(self.layers[index].text)
         )
 
