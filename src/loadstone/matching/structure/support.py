@@ -17,7 +17,8 @@ but for the length of one axis, is one layer resized.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from loadstone.matching.structure.layers import Layer
@@ -33,6 +34,8 @@ class _Side:
     over: frozenset[int]  # without partner, and no question is open that gives all of them one
     undecided: frozenset[int]
     inside: dict[str, list[int]] = field(default_factory=dict)
+    branches: dict[str, tuple[Counter[str], set[str]]] = field(default_factory=dict)
+    beside: dict[str, tuple[list[int], Counter[str]]] = field(default_factory=dict)
     left_in: dict[str, int] = field(default_factory=dict)
     templates: frozenset[str] = frozenset()  # of layers without partner
     sizes: frozenset[int] = frozenset()  # of layers left over
@@ -67,13 +70,21 @@ class _Side:
             return False
         if any(character.isdigit() for character in container.rpartition(".")[2]):
             return True
-        paired: set[str] = set()
-        left: set[str] = set()
-        for other in self.inside[container]:
-            if other != index:
-                branch = self.layers[other].text[len(container) + 1 :].partition(".")[0]
-                (left if other in self.over else paired).add(branch)
-        return len(left - paired) >= len(paired)
+        paired, left = self._branches(container)
+        mine = self._branch(container, index)
+        others = len(paired) - (paired[mine] == 1)
+        return len(left - paired.keys()) + (paired[mine] == 1 and mine in left) >= others
+
+    def _branches(self, container: str) -> tuple[Counter[str], set[str]]:
+        """How many layers with a partner each branch of a container has, and the branches that have some without."""
+        if container not in self.branches:
+            inside = self.inside[container]
+            paired = Counter(self._branch(container, i) for i in inside if i not in self.over)
+            self.branches[container] = paired, {self._branch(container, i) for i in inside if i in self.over}
+        return self.branches[container]
+
+    def _branch(self, container: str, index: int) -> str:
+        return self.layers[index].text[len(container) + 1 :].partition(".")[0]
 
 
 def unsupported(state: State) -> dict[int, str]:
@@ -120,17 +131,17 @@ def _is_elsewhere(mine: _Side, other: _Side, index: int, partner: int) -> bool:
     container = mine.nearest(index)
     if not container:
         return False
-    beside = [other.layers[mine.partner[i]].text for i in mine.inside[container] if i != index and i in mine.partner]
-    if len(beside) < 2:
+    if container not in mine.beside:
+        paired = [i for i in mine.inside[container] if i in mine.partner]
+        held = Counter(each for i in paired for each in _containers(other.layers[mine.partner[i]].text))
+        mine.beside[container] = paired, held
+    paired, held = mine.beside[container]
+    if len(paired) < 3:
         return False
-    scope = _common(beside)
-    return bool(scope) and not other.layers[partner].text.startswith(scope + ".")
-
-
-def _common(texts: Iterable[str]) -> str:
-    """The smallest container that holds all of them."""
-    chains = [_containers(text) for text in texts]
-    return next(each for each in chains[0] if all(each in chain for chain in chains))
+    witness = paired[1] if paired[0] == index else paired[0]
+    own = _containers(other.layers[partner].text)
+    around = _containers(other.layers[mine.partner[witness]].text)
+    return any(each and each not in own and held[each] == len(paired) - 1 for each in around)
 
 
 def _left_over(state: State) -> tuple[tuple[frozenset[int], frozenset[int]], tuple[frozenset[int], frozenset[int]]]:
