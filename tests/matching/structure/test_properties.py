@@ -119,6 +119,40 @@ def test_no_pair_is_wrong_when_one_side_lacks_layers(what: int, one: int, other:
     assert wrong(result, source, target) == []
 
 
+Layers = list[tuple[list[str | int], dict[str, tuple[int, ...]]]]
+
+
+def without(layers: Layers, rng: random.Random, depth: int, share: float) -> Layers:
+    """Layers less some branches: paths that are the same up to `depth`, whatever their numbers beyond a branch."""
+    kinds = list(dict.fromkeys(tuple(path[:depth]) for path, _ in layers))
+    gone = {kind for kind in kinds if rng.random() < share}
+    return [layer for layer in layers if tuple(layer[0][:depth]) not in gone]
+
+
+def lacking(what: int, one: int, other: int, depth: int, share: float) -> tuple[dict[str, Item], dict[str, Item]]:
+    """The same architecture twice, each without something else."""
+    layers, rng = architecture(what), random.Random(what)
+    left, right = without(layers, rng, depth, share), without(layers, rng, depth, share)
+    return written(left, style(one, 0)), written(right, style(other, 1))
+
+
+@settings(max_examples=100, deadline=None)
+@given(seeds, seeds, seeds)
+def test_no_pair_is_wrong_when_both_sides_lack_branches(what: int, one: int, other: int) -> None:
+    source, target = lacking(what, one, other, 2, 0.3)
+    assert wrong(match(list(source.values()), list(target.values())), source, target) == []
+
+
+def test_single_layers_missing_on_both_sides_are_hardly_ever_mistaken_for_each_other() -> None:
+    """Where they leave a trace; where all that is left fits, as in the complete matches here, no trace is left."""
+    mistaken = 0
+    for seed in range(600):
+        source, target = lacking(seed, seed + 7, seed + 13, 9, 0.15)
+        result = match(list(source.values()), list(target.values()))
+        mistaken += result.verdict == "partial" and wrong(result, source, target) != []
+    assert mistaken <= 2
+
+
 @settings(max_examples=40, deadline=None)
 @given(seeds, seeds, seeds)
 def test_the_order_of_keys_does_not_matter(what: int, one: int, other: int) -> None:

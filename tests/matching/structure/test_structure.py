@@ -229,6 +229,48 @@ def test_another_number_of_classes_is_a_near_miss() -> None:
     ]
 
 
+def backbone(word: str, convolution: str) -> list[Item]:
+    blocks = [i for n in range(3) for i in layer(f"{word}.{n}.{convolution}", (8, 8, 3, 3), 8)]
+    return [*blocks, *layer(f"{word}.{convolution}", (8, 3, 7, 7), 8)]
+
+
+def test_a_backbone_goes_into_a_model_with_another_head_though_one_layer_of_the_heads_looks_alike() -> None:
+    source = [*backbone("trunk", "conv"), *layer("head.a", (16, 16), 16), *layer("head.b", (10, 16), 10)]
+    target = [*backbone("body", "c"), *layer("top.x", (16, 16), 16), *layer("top.y", (32, 16), 32)]
+    target += layer("top.z", (5, 32), 5)
+    result = match(source, target)
+    assert len(result.assignments) == len(backbone("body", "c"))
+    assert all(key.startswith("body.") for key in result.assignments)
+    assert result.verdict == "partial"
+    [question] = result.questions
+    assert (question.target, question.options) == ("top.x.weight", ("head.a.weight",))
+
+
+def test_a_layer_that_both_lack_differently_is_asked_about_and_an_answer_takes_it() -> None:
+    source = [*backbone("trunk", "conv"), *layer("aux", (16, 16), 16), *layer("auxiliary", (10, 16), 10)]
+    target = [*backbone("body", "c"), *layer("mix", (16, 16), 16), *layer("fuse", (5, 32), 5)]
+    result = match(source, target)
+    assert "mix.weight" not in result.assignments
+    answered = match(source, target, answers={"mix.weight": "aux.weight"})
+    assert sources(answered)["mix.weight"] == ["aux.weight"]
+
+
+def test_the_last_layer_of_equal_width_goes_along_with_its_backbone_past_an_extra_neck() -> None:
+    source = [*backbone("trunk", "conv"), *layer("fc", (10, 8), 10)]
+    target = [*backbone("body", "c"), *layer("neck.a", (8, 9), 8), *layer("neck.b", (9, 8), 9)]
+    target += layer("classifier", (10, 8), 10)
+    result = match(source, target)
+    assert sources(result)["classifier.weight"] == ["fc.weight"]
+    assert len(result.assignments) == len(source)
+    assert not result.questions
+
+
+def test_a_single_number_beside_what_is_missing_is_no_layer_and_no_trouble() -> None:
+    source = [*layer("body.conv", (8, 3, 3, 3), 8), Item("scales.temperature", ())]
+    result = match(source, [Item("heat.factor", ()), *layer("other", (4, 2), 4)])
+    assert result.verdict == "refused"
+
+
 # results -------------------------------------------------------------------------------------------------------------
 
 

@@ -16,6 +16,7 @@ from loadstone.matching.structure.numbering import numbered
 from loadstone.matching.structure.questions import questions
 from loadstone.matching.structure.rules import induce
 from loadstone.matching.structure.solve import Group, State, solve
+from loadstone.matching.structure.support import unsupported
 from loadstone.matching.structure.ties import ties
 from loadstone.matching.structure.verdict import left_over, verdict
 from loadstone.matching.structure.writing import assignments
@@ -36,12 +37,15 @@ def match(source: Sequence[Item], target: Sequence[Item], *, answers: Mapping[st
     left, right = fuse(left, right), fuse(right, left)
     state = solve(left, right, _groups(left, right, answers))
     assumed = _flattened(state)
-    doubts = take_doubts(state, assumed, answers)
+    shaky = unsupported(state)
+    doubts = take_doubts(state, {**shaky, **assumed}, answers)
     found = assignments(state, target)
     asked = questions(state, doubts)
     found = _with_aliases(found, copies, target)
     missing, unused = left_over(found, *_without_aliases(source, target, copies, spare))
     word, reason = verdict(state, found, missing, unused, target, bool(asked))
+    if word == "refused":  # whether single layers are the same is nothing to ask of another network
+        asked = questions(state, [doubt for doubt in doubts if doubt.source not in shaky or doubt.source in assumed])
     simple = {key: one.sources[0].key for key, one in found.items() if len(one.sources) == 1}
     return Match(
         found,

@@ -24,7 +24,9 @@ def fuse(mine: Sequence[Layer], other: Sequence[Layer]) -> list[Layer]:
         signature = joined.signature
         if want[signature] > have[signature] and have[members[0].signature] > want[members[0].signature]:
             places = {id(member) for member in members}
-            at = min(index for index, layer in enumerate(result) if id(layer) in places)
+            at = next((index for index, layer in enumerate(result) if id(layer) in places), None)
+            if at is None or places - {id(layer) for layer in result}:
+                continue  # another candidate has joined some of them
             result[at] = joined
             rest = [part for member in members if (part := _rest(member, joined))]
             result = [layer for layer in result if id(layer) not in places] + rest
