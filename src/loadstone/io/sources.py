@@ -95,11 +95,6 @@ class FileSource:
                 raise self._failed(0, self.size, error) from error
         return memoryview(self._mapping)[offset : offset + nbytes]
 
-    def expect(self, offset: int, nbytes: int) -> None:
-        """Have the kernel begin to read these bytes; a hint, and no more."""
-        if self._descriptor >= 0 and hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(self._descriptor, offset, nbytes, os.POSIX_FADV_WILLNEED)
-
     def current_size(self) -> int:
         """Number of bytes the file has now; it may have been cut or have grown since it was opened."""
         self._check(0, 0)
@@ -167,7 +162,7 @@ class SliceSource:
         if offset < 0 or nbytes < 0 or offset + nbytes > parent.size:
             raise _ends_early(parent.name, offset + nbytes, parent.size)
         self.parent = parent
-        self.offset = offset
+        self._offset = offset
         self.name = name
         self.size = nbytes
 
@@ -186,7 +181,7 @@ class SliceSource:
     def _place(self, offset: int, nbytes: int) -> int:
         if offset < 0 or nbytes < 0 or offset + nbytes > self.size:
             raise _ends_early(self.name, offset + nbytes, self.size)
-        return self.offset + offset
+        return self._offset + offset
 
 
 def _ends_early(name: str, expected: int, found: int) -> IntegrityError:
@@ -217,15 +212,6 @@ def missing_file(path: Path) -> MissingFileError:
     near = get_close_matches(path.name, siblings, n=3, cutoff=0.5)
     evidence = (("looked in", str(path.parent)), *(("near", name) for name in near))
     return MissingFileError(Diagnostic("file-not-found", f"there is no file `{path}`", evidence))
-
-
-def expect(source: ByteSource, offset: int, nbytes: int) -> None:
-    """Have the kernel begin to read these bytes of a file, which will be asked for soon; a hint, and no more."""
-    while isinstance(source, SliceSource):
-        offset += source.offset
-        source = source.parent
-    if isinstance(source, FileSource):
-        source.expect(offset, nbytes)
 
 
 def changed_size(source: ByteSource) -> int | None:

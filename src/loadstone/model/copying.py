@@ -21,7 +21,6 @@ from torch import nn
 from loadstone import as_torch
 from loadstone.dtypes import DTYPES
 from loadstone.io.sources import ByteSource
-from loadstone.model.ahead import Ahead
 from loadstone.model.pieces import Scratch, piece_nbytes, pieces_of
 from loadstone.model.threads import share
 from loadstone.tensors import TensorInfo
@@ -95,18 +94,12 @@ def work_for(fills: Iterable[Fill]) -> Work:
 def fill_all(work: Work, started: Callable[[Fill], None]) -> None:
     """Fill every target; `started` is told of each one before its memory changes."""
     pieces: list[_Piece] = []
-    ahead = Ahead(fill.info for fill in work.straight if fill.info is not None)
     for run in _runs(work.straight):
         if isinstance(run, Fill):
             pieces += _pieces(run)
         else:
             _read_together(run, work.scratch, started)
-
-    def read(piece: _Piece) -> None:
-        ahead.goes_on(piece.nbytes)
-        _read_piece(piece, started)
-
-    share(pieces, read)
+    share(pieces, lambda piece: _read_piece(piece, started))
     # keep autograd's notice of changed memory right, as copy_ does by itself
     torch.autograd.graph.increment_version([fill.target for fill in work.straight if not fill.target.is_inference()])
     for fill in work.others:

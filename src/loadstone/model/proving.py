@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from loadstone.checkpoint import Checkpoint
 from loadstone.checks.fingerprints import bad_digest, digest_of
 from loadstone.errors import Diagnostic, Fix, IntegrityError
-from loadstone.model.ahead import Ahead
 from loadstone.model.threads import share
 from loadstone.storage import Storage
 from loadstone.tensors import TensorInfo
@@ -47,19 +46,15 @@ class Proof:
         found: list[Diagnostic] = []
         unproved: list[str] = []
 
-        items = sorted(infos.items(), key=lambda item: _place_of(item[1]))
-        ahead = Ahead([info for _, info in items])
-
         def compare(item: tuple[str, TensorInfo]) -> None:
             key, info = item
-            ahead.goes_on(info.nbytes)
             actual = digest_of(info)
             if actual is not None and actual != self.digests[key]:
                 found.append(bad_digest(info.with_key(key), self.digests[key], actual, self.name))
             elif actual is None and self.is_asked:
                 unproved.append(key)
 
-        share(items, compare)
+        share(infos.items(), compare)
         checksums = _Checksums(self.name)
         for key, info in others.items():
             if not checksums.prove(info):
@@ -70,14 +65,6 @@ class Proof:
             raise IntegrityError(*found, summary="nothing was loaded, the model is as it was")
         if unproved:
             raise _no_digest(self.name, unproved, len(used))
-
-
-def _place_of(info: TensorInfo) -> tuple[str, int]:
-    """Where its first byte lies: the file, and the offset in it."""
-    if info.storage is None or not info.storage.extents:
-        return "", 0
-    extent = info.storage.extents[0]
-    return extent.source.name, extent.offset + info.byte_range()[0]
 
 
 class _Checksums:
