@@ -6,6 +6,7 @@ Who goes first moves on by one each round, because what ran just before leaves i
 from __future__ import annotations
 
 import gc
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -32,6 +33,8 @@ def interleaved(
     contenders: dict[str, Callable[[], object]], *, before: Callable[[], object] = lambda: None, rounds: int = 7
 ) -> dict[str, Timing]:
     """Time each contender in `rounds` rounds after one that does not count; `before` runs untimed before each."""
+    os.sync()  # what was written to be measured is on the device before anything is timed
+    time.sleep(1)
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for each in range(rounds + 1):
         first = each % len(contenders)
