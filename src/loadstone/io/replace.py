@@ -186,7 +186,7 @@ def reserve(descriptor: int, nbytes: int) -> None:
 def _locked_partial(target: Path) -> tuple[Path, int, int | None]:
     """A new file beside the target, its descriptor, and the one that holds its lock; None where there are no locks."""
     while True:
-        partial = target.with_name(f".{target.name}.{secrets.token_hex(8)}.partial")
+        partial = partial_beside(target)
         descriptor = disk().create(partial)
         lock = lock_on(partial, is_waiting=True)
         if lock is not None or partial.exists():
@@ -212,8 +212,13 @@ def lock_on(path: Path, *, is_waiting: bool = False) -> int | None:
     return None
 
 
-def _sweep(target: Path) -> None:
-    """Remove what killed saves to this name left behind."""
+def partial_beside(target: Path) -> Path:
+    """A name beside the target that no reader lists, and that is known for a leftover should its writer be killed."""
+    return target.with_name(f".{target.name}.{secrets.token_hex(8)}.partial")
+
+
+def leftovers(target: Path) -> Iterator[Path]:
+    """What killed saves to this name left behind, files and folders; each is locked until the next one is asked for."""
     leftover = re.compile(re.escape(f".{target.name}.") + r"[0-9a-f]{16}\.partial")
     try:
         names = [name for name in os.listdir(target.parent) if leftover.fullmatch(name)]
@@ -221,10 +226,19 @@ def _sweep(target: Path) -> None:
         return
     for name in names:
         path = target.with_name(name)
-        if path.is_file() and (lock := lock_on(path)) is not None:
+        if (lock := lock_on(path)) is not None:
+            try:
+                yield path
+            finally:
+                os.close(lock)
+
+
+def _sweep(target: Path) -> None:
+    """Remove the files among the leftovers."""
+    for path in leftovers(target):
+        if path.is_file():
             with contextlib.suppress(OSError):
                 disk().remove(path)
-            os.close(lock)
 
 
 def sync_name(path: str | os.PathLike[str], target: Path) -> None:

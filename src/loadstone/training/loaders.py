@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from loadstone.errors import Diagnostic, MatchError
-from loadstone.training.generators import generators_state, put_generators, put_own_generators
+from loadstone.training.generators import put_generators, put_own_generators
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +78,6 @@ def _announce(loader: object, epoch: int) -> None:
             tell(epoch)
     if getattr(loader, "persistent_workers", False):
         loader._iterator = None  # type: ignore[attr-defined]  # new ones: old workers go on with generators of their own
-
-
-def start_of_epoch(loader: object) -> dict[str, Any]:
-    """The generators before the iterator of an epoch is made."""
-    return generators_state(loader)
 
 
 def fingerprint(loader: object) -> dict[str, Any]:

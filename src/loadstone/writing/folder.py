@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
-import secrets
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +20,7 @@ from typing import final
 from loadstone.errors import Diagnostic, LoadstoneError, SaveError
 from loadstone.io.digests import UNKNOWN, Digest, digest
 from loadstone.io.disk import disk
-from loadstone.io.replace import NewFile, lock_on, reserve, save_error, sync_name
+from loadstone.io.replace import NewFile, leftovers, lock_on, partial_beside, reserve, save_error, sync_name
 
 SELF_KEY = "file"
 _SELF_START = b'{"file":"'  # the digest of the file itself stands first, where it is found without parsing
@@ -190,7 +188,7 @@ def _verify(folder: NewFolder, path: Path) -> None:
 def _locked_partial(target: Path) -> tuple[Path, int | None]:
     """A new empty folder beside the target, and the descriptor that holds its lock; None where there are no locks."""
     while True:
-        partial = target.with_name(f".{target.name}.{secrets.token_hex(8)}.partial")
+        partial = partial_beside(target)
         disk().make_folder(partial)
         lock = lock_on(partial, is_waiting=True)
         if lock is not None or partial.is_dir():
@@ -203,17 +201,10 @@ def _unlock(lock: int | None) -> None:
 
 
 def _sweep(target: Path) -> None:
-    """Remove what killed saves to this name left behind."""
-    leftover = re.compile(re.escape(f".{target.name}.") + r"[0-9a-f]{16}\.partial")
-    try:
-        names = [name for name in os.listdir(target.parent) if leftover.fullmatch(name)]
-    except OSError:
-        return
-    for name in names:
-        folder = target.with_name(name)
-        if folder.is_dir() and not folder.is_symlink() and (lock := lock_on(folder)) is not None:
+    """Remove the folders among what killed saves to this name left behind."""
+    for folder in leftovers(target):
+        if folder.is_dir():
             _discard(folder)
-            _unlock(lock)
 
 
 def _discard(folder: Path) -> None:
