@@ -64,6 +64,7 @@ def test_another_naming_of_the_same_network_is_found(plan_of) -> None:
     assert plan.ok
     assert not plan.diagnostics
     assert MAPPING.items() <= by_target(plan).items()
+    assert {key: made.sources[0].key for key, made in plan.compositions.items()} == by_target(plan)
     assert every_key_once(plan)
     assert all(action.how.startswith("by structure") and action.why for action in plan.loaded)
 

@@ -17,6 +17,7 @@ from loadstone.matching.probed import Probed
 from loadstone.matching.recipe import write_recipe
 from loadstone.matching.schema import Schema
 from loadstone.matching.steps import Rows, Step
+from loadstone.matching.structure.items import Assignment
 from loadstone.tensors import TensorInfo
 
 Status = Literal[
@@ -107,6 +108,7 @@ class Plan:
         weights: the name of the weight set that was used.
         recipe_options: the options the plan was made with, in the form a recipe file has them.
         rules: what a match by structure found, in few lines: {template of model keys: where their values come from}.
+        compositions: the same key by key, with every step: {model key: what it is made of, in the checkpoint's keys}.
     """
 
     source_name: str
@@ -118,6 +120,7 @@ class Plan:
     weights: str = ""
     recipe_options: Mapping[str, object] = field(default_factory=dict)
     rules: Mapping[str, str] = field(default_factory=dict)
+    compositions: Mapping[str, Assignment] = field(default_factory=dict)
     applier: Callable[[Plan], None] | None = field(default=None, repr=False)
     checker: Callable[[Plan, object, object, object], Probed] | None = field(default=None, repr=False)
 
