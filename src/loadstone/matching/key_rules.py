@@ -9,25 +9,33 @@
 The model's key stands on the left.  `{a}` is a number, and `*` the last name of a key; both mean the same on the right.
 `+` joins along the first axis, `|` is followed by what is done, in torch's words; parts that change before they are
 joined stand in brackets.  Where several rules fit a key, the first does.
+
+    "rnn.weight_ih" = "cell.ih.weight | blocks(0; 0, 1, 3, 2)"                   the third and fourth quarter of axis 0
+    "qkv.weight" = "query_key_value.weight | regroup(0; -1, 3, 16; 1, 0, 2)"     axis 0 as a grid, which is turned
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeGuard
 
 from loadstone.errors import Diagnostic, RecipeError
 from loadstone.keys import leaf
-from loadstone.matching.step_shapes import Shape, Shapes, after, beside
-from loadstone.matching.structure.items import Assignment, Narrow, Permute, Reshape, Step, Taken
+from loadstone.matching.step_shapes import Shapes
+from loadstone.matching.structure.items import Assignment, Taken
 from loadstone.matching.structure.rules import induce
+from loadstone.matching.structure.steps import Blocks, Narrow, Permute, Regroup, Reshape, Shape, Step, after, beside
 
 _SLOT = re.compile(r"\{([a-z]+)([+-]\d+)?\}")
 _SPECIAL = re.compile(r"[{}()|+*\s\0]")  # in a key: it cannot be told from the rule around it
-_STEP = re.compile(r"(reshape|permute|t|rows|chunk)\(([\d, ]*)\)")
+_STEP = re.compile(r"(reshape|permute|t|rows|chunk|regroup|blocks)\(([-\d,; ]*)\)")
 _MOST_STARRED = 500  # rules; nobody reads more, and each is tried on every key
-_STEP_WORDS = "t(), permute(dims), reshape(sizes), chunk(index, parts) and rows(start, length)"
+_STEP_WORDS = (
+    "t(), permute(dims), reshape(sizes), chunk(index, parts), rows(start, length), regroup(axis; sizes; order) and "
+    "blocks(axis; order)"
+)
 _STEPS = re.compile(rf"(?: \| {_STEP.pattern})+")  # while rules are made, letters stand for them: digits become slots
 
 
@@ -223,15 +231,23 @@ def _steps_text(steps: Iterable[Step], shape: Shape) -> str:
 def _step_text(step: Step, shape: Shape) -> str:
     match step:
         case Reshape(new):
-            return f"reshape({', '.join(map(str, new))})"
+            return f"reshape({_listed(new)})"
         case Permute((1, 0)):
             return "t()"
         case Permute(dims):
-            return f"permute({', '.join(map(str, dims))})"
+            return f"permute({_listed(dims)})"
         case Narrow(start, length) if start % length == shape[0] % length == 0:
             return f"chunk({start // length}, {shape[0] // length})"
         case Narrow(start, length):
             return f"rows({start}, {length})"
+        case Regroup(axis, sizes, order):
+            return f"regroup({axis}; {_listed(sizes)}; {_listed(order)})"
+        case Blocks(axis, order):
+            return f"blocks({axis}; {_listed(order)})"
+
+
+def _listed(numbers: Iterable[int]) -> str:
+    return ", ".join(map(str, numbers))
 
 
 def _steps(texts: Iterable[str], rule: str, shape: Shape | None) -> tuple[tuple[Step, ...], Shape | None]:
@@ -249,23 +265,41 @@ def _steps(texts: Iterable[str], rule: str, shape: Shape | None) -> tuple[tuple[
 
 def _step(text: str, rule: str, shape: Shape | None) -> Step:
     found = _STEP.fullmatch(text.strip())
-    numbers = tuple(int(each) for each in found[2].split(",") if each.strip()) if found else ()
-    match found[1] if found else "", numbers:
-        case "reshape", _:
-            return Reshape(numbers)
-        case "t", ():
+    lists = [_numbers(part) for part in found[2].split(";")] if found else []
+    match found[1] if found else "", lists:
+        case "reshape", [sizes] if sizes is not None and min(sizes, default=1) >= 0:
+            return Reshape(sizes)
+        case "t", [()]:
             return Permute((1, 0))
-        case "permute", _ if sorted(numbers) == list(range(len(numbers))):
-            return Permute(numbers)
-        case "rows", (start, length):
+        case "permute", [dims] if _is_order(dims):
+            return Permute(dims)
+        case "rows", [(start, length)] if start >= 0 and length > 0:
             return Narrow(start, length)
-        case "chunk", (index, parts) if index < parts:
+        case "chunk", [(index, parts)] if 0 <= index < parts:
             if shape is None:
                 return Narrow(0, 1)
             if shape[:1] and shape[0] % parts == 0:
                 return Narrow(index * (shape[0] // parts), shape[0] // parts)
             raise _wrong(f"`{text}` in the rule `{rule}` cannot be done to {' × '.join(map(str, shape)) or 'a scalar'}")
+        case "regroup", [(axis,), sizes, order] if axis >= 0 and _is_grid(sizes) and _is_order(order, sizes):
+            return Regroup(axis, sizes, order)
+        case "blocks", [(axis,), order] if axis >= 0 and order and _is_order(order):
+            return Blocks(axis, order)
     raise _wrong(f"`{text}` in the rule `{rule}` is no step; they are {_STEP_WORDS}")
+
+
+def _numbers(text: str) -> tuple[int, ...] | None:
+    """The numbers of a list; None where it is none."""
+    texts = [each.strip() for each in text.split(",") if each.strip()]
+    return tuple(map(int, texts)) if all(re.fullmatch(r"-?\d+", each) for each in texts) else None
+
+
+def _is_order(order: tuple[int, ...] | None, of: Sequence[int] | None = None) -> TypeGuard[tuple[int, ...]]:
+    return order is not None and sorted(order) == list(range(len(order if of is None else of)))
+
+
+def _is_grid(sizes: tuple[int, ...] | None) -> TypeGuard[tuple[int, ...]]:
+    return bool(sizes) and sizes is not None and sizes.count(-1) <= 1 and all(size > 0 or size == -1 for size in sizes)
 
 
 def _inner(part: str) -> str:

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from loadstone.errors import Diagnostic, Fix
+from loadstone.errors import Diagnostic, Fix, RecipeError
 from loadstone.keys import nearest, parent
 from loadstone.matching.aliases import may_be_left_over
 from loadstone.matching.candidates import Candidate
@@ -28,6 +28,7 @@ from loadstone.matching.schema import Schema, Slot
 from loadstone.matching.settle import Computed
 from loadstone.matching.step_shapes import tidied
 from loadstone.matching.structure import GRADES, Assignment, Item, Match, Question, match
+from loadstone.matching.structure.writing import ORDERED
 
 _MOST_OPTIONS = 6  # of a question that are shown
 _MOST_ROUNDS = 4  # questions that are answered on trial, to see what waits for them
@@ -77,9 +78,7 @@ def by_structure(
     slots = {key: slot for key, slot in schema.slots.items() if not is_decided(key)}
     named, wanted = _led(free, slots, result)
     names = {one.key: one.name for one in named.values()}
-    answers = {
-        target: " + ".join(names.get(key, key) for key in text.split(" + ")) for target, text in options.answers.items()
-    }
+    answers, unread = _read(options.answers, names, {one.key: one.info.shape for one in free})
     engine = _Engine(
         [_source_item(one) for one in named.values()], [_target_item(slot, schema) for slot in wanted], answers
     )
@@ -106,7 +105,9 @@ def by_structure(
         _wait(result, trial, named)
         result.findings += _questions(questions, named, result, strict=options.strict)
     _leave(result, named, schema)
-    result.findings += _unfit_answers(options.answers, result, schema, {one.key: one.info.shape for one in candidates})
+    result.findings += unread
+    readable = {target: text for target, text in options.answers.items() if target in answers}
+    result.findings += _unfit_answers(readable, result, schema, {one.key: one.info.shape for one in candidates})
     return result
 
 
@@ -118,7 +119,7 @@ def fitting(schema: Schema, candidates: Sequence[Candidate]) -> Match:
 class _Engine:
     """The two sides as items, asked with more answers or fewer."""
 
-    def __init__(self, source: list[Item], target: list[Item], answers: Mapping[str, str]) -> None:
+    def __init__(self, source: list[Item], target: list[Item], answers: Mapping[str, str | Assignment]) -> None:
         self._source = source
         self._target = target
         self._answers = answers
@@ -178,6 +179,28 @@ def _led(
         if not (key in followers and (is_even[slot.shape] or want[slot.shape] > have[slot.shape]))
     ]
     return named, wanted
+
+
+def _read(
+    answers: Mapping[str, str], names: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]]
+) -> tuple[dict[str, str | Assignment], list[Diagnostic]]:
+    """Answers in the names of the engine: keys, or an expression over keys; a finding for each that cannot be read."""
+    read: dict[str, str | Assignment] = {}
+    unread: list[Diagnostic] = []
+    for target, text in answers.items():
+        keys = sources_of(text)
+        if " | " not in text or not all(key in names for key in keys):
+            read[target] = " + ".join(names.get(key, key) for key in keys)
+            continue
+        try:
+            said = parse(text, target, text, shapes)
+        except RecipeError as error:
+            message = f"the answer for `{target}` cannot be read: {error.diagnostics[0].message}"
+            unread.append(Diagnostic("answer-unfit", message))
+        else:
+            sources = tuple(replace(taken, key=names[taken.key]) for taken in said.sources)
+            read[target] = replace(said, sources=sources)
+    return read, unread
 
 
 def _ruled(
@@ -339,12 +362,18 @@ def _questions(
         )
 
 
+def _was_taken(assignment: Assignment, keys: Sequence[str], *, is_expression: bool) -> bool:
+    return {taken.key for taken in assignment.sources} <= set(keys) and (
+        not is_expression or ORDERED in assignment.evidence
+    )
+
+
 def _unfit_answers(
     answers: Mapping[str, str], result: Structural, schema: Schema, keys: Mapping[str, tuple[int, ...]]
 ) -> Iterator[Diagnostic]:
     """An answer that did not come to pass is an error: a person relies on it."""
     for target, text in answers.items():
-        parts = text.split(" + ")
+        parts = sources_of(text)
         unknown = [key for key in parts if key not in keys]
         if target not in schema.slots:
             message, near = f"`{target}` in `answers` is no key of the model", nearest(target, schema.slots, 2)
@@ -352,7 +381,7 @@ def _unfit_answers(
             message, near = f"`{unknown[0]}` in `answers` is no key of the checkpoint", nearest(unknown[0], keys, 2)
         elif target not in result.assignments:
             message, near = f"the answer `{target} = {text}` fits neither shapes nor the other answers", []
-        elif not {taken.key for taken in result.assignments[target].sources} <= set(parts):
+        elif not _was_taken(result.assignments[target], parts, is_expression=" | " in text):
             now = expression(result.assignments[target], keys)
             message, near = f"the answer `{target} = {text}` was not taken: `{target}` is `{now}`", []
         else:
