@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadstone.errors import RecipeError
-from loadstone.matching.key_rules import check_rules, expand, expression, parse, rules_for
+from loadstone.matching.key_rules import check_rules, expand, rules_for
 from loadstone.matching.step_shapes import carried_out, tidied
+from loadstone.matching.structure.expressions import expression, parse
 from loadstone.matching.structure.items import Assignment, Taken
 from loadstone.matching.structure.steps import Blocks, Narrow, Permute, Regroup, Reshape, Step, inverse
 
@@ -72,7 +72,7 @@ def test_rules_give_back_what_they_were_made_of_and_no_more(made) -> None:
     said = expand(rules, [*assignments, *others])
     assert said.keys() == assignments.keys()
     for target, (text, rule) in said.items():
-        read = parse(text, target, rule.text, shapes)
+        read = rule.read(text, target, shapes)
         assert (read.sources, read.steps) == (assignments[target].sources, assignments[target].steps)
 
 
@@ -140,11 +140,11 @@ def test_rows_that_are_left_out_do_not_come_back() -> None:
     ],
 )  # fmt: skip
 def test_a_step_that_means_nothing_is_refused(text) -> None:
-    with pytest.raises(RecipeError, match="is no step"):
-        parse(f"key | {text}", "target", "rule", {})
+    with pytest.raises(ValueError, match="is no step"):
+        parse(f"key | {text}", "target", {})
 
 
 @pytest.mark.parametrize("text", ["blocks(0; 4, 3, 2, 1, 0)", "blocks(2; 1, 0)", "regroup(1; 5, -1; 1, 0)"])
 def test_a_step_that_cannot_be_done_to_this_shape_is_refused(text) -> None:
-    with pytest.raises(RecipeError, match="cannot be done"):
-        parse(f"key | {text}", "target", "rule", {"key": (6, 4)})
+    with pytest.raises(ValueError, match="cannot be done"):
+        parse(f"key | {text}", "target", {"key": (6, 4)})

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any, TypeAlias
+from typing import Any
 
+from loadstone.matching.structure.expressions import Shapes
 from loadstone.matching.structure.items import Assignment, Taken
 from loadstone.matching.structure.steps import Blocks, Narrow, Permute, Regroup, Reshape, Shape, Step, after, beside
-
-Shapes: TypeAlias = Mapping[str, Shape]
 
 
 def carried_out(value: Any, steps: Iterable[Step]) -> Any:

@@ -16,18 +16,19 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from loadstone.errors import Diagnostic, Fix, RecipeError
+from loadstone.errors import Diagnostic, Fix
 from loadstone.keys import nearest, parent
 from loadstone.matching.aliases import may_be_left_over
 from loadstone.matching.candidates import Candidate
 from loadstone.matching.composing import composed, is_plain
-from loadstone.matching.key_rules import KeyRule, expand, expression, parse, sources_of
+from loadstone.matching.key_rules import KeyRule, expand
 from loadstone.matching.options import Options
 from loadstone.matching.plan import Action
 from loadstone.matching.schema import Schema, Slot
 from loadstone.matching.settle import Computed
 from loadstone.matching.step_shapes import tidied
 from loadstone.matching.structure import GRADES, Assignment, Item, Match, Question, match
+from loadstone.matching.structure.expressions import expression, parse, sources_of, with_keys
 from loadstone.matching.structure.writing import ORDERED
 
 _MOST_OPTIONS = 6  # of a question that are shown
@@ -119,7 +120,7 @@ def fitting(schema: Schema, candidates: Sequence[Candidate]) -> Match:
 class _Engine:
     """The two sides as items, asked with more answers or fewer."""
 
-    def __init__(self, source: list[Item], target: list[Item], answers: Mapping[str, str | Assignment]) -> None:
+    def __init__(self, source: list[Item], target: list[Item], answers: Mapping[str, str]) -> None:
         self._source = source
         self._target = target
         self._answers = answers
@@ -183,23 +184,17 @@ def _led(
 
 def _read(
     answers: Mapping[str, str], names: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]]
-) -> tuple[dict[str, str | Assignment], list[Diagnostic]]:
-    """Answers in the names of the engine: keys, or an expression over keys; a finding for each that cannot be read."""
-    read: dict[str, str | Assignment] = {}
+) -> tuple[dict[str, str], list[Diagnostic]]:
+    """Answers in the names of the engine; a finding for each that cannot be read."""
+    read: dict[str, str] = {}
     unread: list[Diagnostic] = []
     for target, text in answers.items():
-        keys = sources_of(text)
-        if " | " not in text or not all(key in names for key in keys):
-            read[target] = " + ".join(names.get(key, key) for key in keys)
-            continue
         try:
-            said = parse(text, target, text, shapes)
-        except RecipeError as error:
-            message = f"the answer for `{target}` cannot be read: {error.diagnostics[0].message}"
-            unread.append(Diagnostic("answer-unfit", message))
+            parse(text, target, shapes)
+        except ValueError as error:
+            unread.append(Diagnostic("answer-unfit", f"the answer `{target} = {text}` cannot be read: {error}"))
         else:
-            sources = tuple(replace(taken, key=names[taken.key]) for taken in said.sources)
-            read[target] = replace(said, sources=sources)
+            read[target] = with_keys(text, names)
     return read, unread
 
 
@@ -219,7 +214,7 @@ def _ruled(
         if lost:
             unfit.setdefault(rule, (target, lost[0]))
             continue
-        assignment = parse(text, target, rule.text, shapes)
+        assignment = rule.read(text, target, shapes)
         sources = tuple(replace(taken, key=names[taken.key]) for taken in assignment.sources)
         ruled[target] = replace(assignment, sources=sources)
     for rule, (target, key) in unfit.items():

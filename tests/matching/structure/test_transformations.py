@@ -7,9 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from loadstone.matching.key_rules import parse
 from loadstone.matching.step_shapes import carried_out
-from loadstone.matching.structure import Assignment, Item, Match, match
+from loadstone.matching.structure import Item, Match, match
 
 
 class Array:
@@ -48,10 +47,6 @@ def made(result: Match, key: str, values: Mapping[str, np.ndarray]) -> np.ndarra
     return carried_out(Array(whole), one.steps).values
 
 
-def said(target: str, text: str, source: list[Item]) -> dict[str, str | Assignment]:
-    return {target: parse(text, target, text, {item.key: item.shape for item in source})}
-
-
 def linear(path: str, outputs: int, inputs: int) -> list[Item]:
     return [Item(f"{path}.weight", (outputs, inputs)), Item(f"{path}.bias", (outputs,))]
 
@@ -73,7 +68,7 @@ def test_the_gates_of_one_cell_are_one_question() -> None:
 def test_gates_in_another_order_change_places_in_weights_and_biases_of_both_matrices() -> None:
     [question] = match(CELL, TORCH).questions
     text = f"{question.options[0]} | blocks(0; 0, 1, 3, 2)"
-    result = match(CELL, TORCH, answers=said(question.target, text, CELL))
+    result = match(CELL, TORCH, answers={question.target: text})
     assert result.verdict == "complete"
     values = numbers(CELL)
     order = [*range(8), *range(12, 16), *range(8, 12)]
@@ -94,7 +89,7 @@ def test_heads_become_parts_in_every_block() -> None:
     [question] = match(source, target).questions
     assert question.kind == "heads"
     text = f"{question.options[0]} | regroup(0; -1, 3, 4; 1, 0, 2)"
-    result = match(source, target, answers=said(question.target, text, source))
+    result = match(source, target, answers={question.target: text})
     values = numbers(source)
     for number in range(2):
         rows = np.arange(24).reshape(2, 3, 4).transpose(1, 0, 2).reshape(24)
@@ -108,7 +103,7 @@ def test_heads_are_cut_into_q_k_and_v() -> None:
     target = [item for name in "qkv" for item in linear(f"attn.{name}_proj", 8, 8)]
     [question] = match(source, target).questions
     text = f"{question.options[0]} | regroup(0; -1, 3, 4; 1, 0, 2)"
-    result = match(source, target, answers=said(question.target, text, source))
+    result = match(source, target, answers={question.target: text})
     values = numbers(source)
     for part, name in enumerate("qkv"):
         whole = values["attention.query_key_value.bias"].reshape(2, 3, 4)[:, part].reshape(8)
@@ -130,7 +125,7 @@ def test_rotary_halves_become_neighbours_in_q_and_k_of_every_block_and_v_stays()
     [question] = match(source, target).questions
     assert question.kind == "rotary"
     text = f"{question.options[0]} | regroup(0; -1, 2, 4; 0, 2, 1)"
-    result = match(source, target, answers=said(question.target, text, source))
+    result = match(source, target, answers={question.target: text})
     assert result.verdict == "complete"
     values = numbers(source)
     rows = np.arange(16).reshape(2, 2, 4).transpose(0, 2, 1).reshape(16)
@@ -147,7 +142,7 @@ def test_parts_of_a_stacked_projection_are_reordered_alone() -> None:
     key = question.options[0]
     turned = "regroup(0; -1, 2, 4; 0, 2, 1)"
     text = f"({key} | chunk(0, 3) | {turned}) + ({key} | chunk(1, 3) | {turned}) + ({key} | chunk(2, 3))"
-    result = match(source, target, answers=said(question.target, text, source))
+    result = match(source, target, answers={question.target: text})
     rows = np.arange(16).reshape(2, 2, 4).transpose(0, 2, 1).reshape(16)
     values = numbers(source)
     for part, (name, order) in enumerate((("q", rows), ("k", rows), ("v", np.arange(16)))):
@@ -167,7 +162,7 @@ def test_halves_of_a_joined_input_change_places_though_nothing_was_asked() -> No
     source, target = up_path("up", "conv"), up_path("decoder.", "double")
     assert not match(source, target).questions
     text = "up1.conv.weight | blocks(1; 1, 0)"
-    result = match(source, target, answers=said("decoder.1.double.weight", text, source))
+    result = match(source, target, answers={"decoder.1.double.weight": text})
     values = numbers(source)
     for number in (1, 2):
         weight = values[f"up{number}.conv.weight"]
@@ -179,7 +174,7 @@ def test_a_place_where_the_order_does_not_fit_is_asked_about_and_not_taken_as_it
     source = [*up_path("up", "conv"), Item("up3.conv.weight", (8, 15, 3, 3))]
     target = [*up_path("decoder.", "double"), Item("decoder.3.double.weight", (8, 15, 3, 3))]
     text = "up1.conv.weight | blocks(1; 1, 0)"
-    result = match(source, target, answers=said("decoder.1.double.weight", text, source))
+    result = match(source, target, answers={"decoder.1.double.weight": text})
     assert "decoder.3.double.weight" not in result.assignments
     assert [question.target for question in result.questions] == ["decoder.3.double.weight"]
 
@@ -187,7 +182,7 @@ def test_a_place_where_the_order_does_not_fit_is_asked_about_and_not_taken_as_it
 def test_two_orders_said_of_places_alike_hold_for_those_two_alone() -> None:
     source = [*up_path("up", "conv"), Item("up3.conv.weight", (8, 16, 3, 3))]
     target = [*up_path("decoder.", "double"), Item("decoder.3.double.weight", (8, 16, 3, 3))]
-    answers = said("decoder.1.double.weight", "up1.conv.weight | blocks(1; 1, 0)", source)
+    answers = {"decoder.1.double.weight": "up1.conv.weight | blocks(1; 1, 0)"}
     result = match(source, target, answers={**answers, "decoder.2.double.weight": "up2.conv.weight"})
     assert result.assignments.keys() == {"decoder.1.double.weight", "decoder.2.double.weight"}
     assert not result.assignments["decoder.2.double.weight"].steps
@@ -202,7 +197,7 @@ def test_two_orders_said_of_places_alike_hold_for_those_two_alone() -> None:
 )
 def test_a_flat_axis_that_counts_pixels_first_is_said_with_steps(source, target, text) -> None:
     assert match(source, target).questions[0].kind == "flatten"
-    result = match(source, target, answers=said(target[0].key, text, source))
+    result = match(source, target, answers={target[0].key: text})
     values = numbers(source)[source[0].key]
     if values.ndim == 2:
         expected = values.reshape(5, 4, 4, 3).transpose(0, 3, 1, 2)
@@ -217,10 +212,10 @@ def test_a_matrix_that_is_stored_turned_is_turned_by_the_answer_or_the_answer_is
     values = numbers(source)
     rows = np.arange(24).reshape(2, 3, 4).transpose(1, 0, 2).reshape(24)
     step = "regroup(0; -1, 3, 4; 1, 0, 2)"
-    result = match(source, target, answers=said("qkv.weight", f"c_attn.weight | t() | {step}", source))
+    result = match(source, target, answers={"qkv.weight": f"c_attn.weight | t() | {step}"})
     assert np.array_equal(made(result, "qkv.weight", values), values["c_attn.weight"].T[rows])
     assert np.array_equal(made(result, "qkv.bias", values), values["c_attn.bias"][rows])
-    result = match(source, target, answers=said("qkv.weight", f"c_attn.weight | {step}", source))
+    result = match(source, target, answers={"qkv.weight": f"c_attn.weight | {step}"})
     assert "qkv.weight" not in result.assignments
 
 

@@ -10,15 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 from loadstone.matching.structure.items import Assignment, Kind
 from loadstone.matching.structure.layers import Layer
-from loadstone.matching.structure.reordering import Recipe, joined_keys, keys_said, main_part, reordered
+from loadstone.matching.structure.reordering import Recipe, keys_of, main_keys, reordered
 from loadstone.matching.structure.solve import State
 from loadstone.matching.structure.words import Path, part_of, stacking
-
-Answers: TypeAlias = Mapping[str, str | Assignment]
 
 _ROTARY = "both turn the same rows of q and k for rotary positions, halves or neighbours"
 _GATES = "both stack their gates in torch's order"
@@ -37,7 +34,7 @@ class Doubt:
 
 
 def take_doubts(
-    state: State, shaky: Mapping[int, str], flat: Mapping[int, str], answers: Answers
+    state: State, shaky: Mapping[int, str], flat: Mapping[int, str], answers: Mapping[str, Assignment]
 ) -> tuple[list[Doubt], dict[int, dict[str, Recipe]]]:
     """Take pairs in doubt out of the state, but for those whose template has been answered.
 
@@ -63,23 +60,24 @@ def take_doubts(
     return sorted(doubts.values(), key=lambda doubt: doubt.key), {a: order for a, order in orders.items() if order}
 
 
-def _answered(state: State, doubts: Mapping[int, Doubt], answers: Answers) -> dict[int, list[dict[str, Recipe] | None]]:
+def _answered(
+    state: State, doubts: Mapping[int, Doubt], answers: Mapping[str, Assignment]
+) -> dict[int, list[dict[str, Recipe] | None]]:
     """By source layer, how it is reordered by what was said of it, or else by all that was said of places like it."""
-    said: dict[int, str | Assignment] = {}
+    said: dict[int, Assignment] = {}
     alike: dict[object, list[int]] = {}
     templates = {a: _template(state, a, b, doubts[a].text if a in doubts else "") for a, (b, *_) in state.pairs.items()}
     for a, (b, _, _) in state.pairs.items():
         answer = answers.get(first_key(state.target[b]))
-        if answer is not None and keys_said(answer) == joined_keys(state.source[a]):
+        if answer is not None and sorted(keys_of(answer)) == sorted(main_keys(state.source[a])):
             said[a] = answer
             alike.setdefault(templates[a], []).append(a)
     places = {a: [a] if a in said else alike.get(templates[a], []) for a in state.pairs}
-    return {a: [_ordered(state, a, one, said[one]) for one in found] for a, found in places.items() if found}
-
-
-def _ordered(state: State, a: int, place: int, answer: str | Assignment) -> dict[str, Recipe] | None:
-    """How the layer is reordered as was said of another one; {} for not at all, None where that does not fit."""
-    return {} if isinstance(answer, str) else reordered(state.source[a], answer, state.source[place])
+    return {
+        a: [reordered(state.source[a], said[one], state.source[one]) for one in found]
+        for a, found in places.items()
+        if found
+    }
 
 
 def _doubt(state: State, a: int, shaky: Mapping[int, str], flat: Mapping[int, str], *, is_rotary: bool) -> Doubt | None:
@@ -98,7 +96,7 @@ def _doubt(state: State, a: int, shaky: Mapping[int, str], flat: Mapping[int, st
 
 def _doubt_of(state: State, a: int, text: str, kind: Kind) -> Doubt:
     b = state.pairs[a][0]
-    return Doubt(a, b, text, first_key(state.target[b]), joined_keys(state.source[a]), kind)
+    return Doubt(a, b, text, first_key(state.target[b]), " + ".join(main_keys(state.source[a])), kind)
 
 
 def template(state: State, doubt: Doubt) -> object:
@@ -121,7 +119,7 @@ def _blank(path: Path) -> Path:
 
 
 def first_key(layer: Layer) -> str:
-    return main_part(layer).pieces[0].item.key
+    return main_keys(layer)[0]
 
 
 def _stacked(source: Layer, target: Layer) -> str:

@@ -8,13 +8,13 @@ from dataclasses import replace
 
 from loadstone.matching.structure import flattening
 from loadstone.matching.structure.affix import same_names
-from loadstone.matching.structure.doubts import Answers, take_doubts
+from loadstone.matching.structure.doubts import take_doubts
 from loadstone.matching.structure.fusing import fuse, signatures
 from loadstone.matching.structure.items import Assignment, Item, Match
 from loadstone.matching.structure.layers import Layer, layers
 from loadstone.matching.structure.numbering import numbered
 from loadstone.matching.structure.questions import questions
-from loadstone.matching.structure.reordering import keys_said
+from loadstone.matching.structure.reordering import read
 from loadstone.matching.structure.rules import induce
 from loadstone.matching.structure.solve import Group, State, solve
 from loadstone.matching.structure.support import unsupported
@@ -22,25 +22,29 @@ from loadstone.matching.structure.ties import ties
 from loadstone.matching.structure.verdict import left_over, verdict
 from loadstone.matching.structure.writing import assignments
 
-_NO_ANSWERS: Answers = {}
+_NO_ANSWERS: Mapping[str, str] = {}
 
 
-def match(source: Sequence[Item], target: Sequence[Item], *, answers: Answers = _NO_ANSWERS) -> Match:
+def match(source: Sequence[Item], target: Sequence[Item], *, answers: Mapping[str, str] = _NO_ANSWERS) -> Match:
     """How `source` fills `target`.
 
     Args:
         source, target: the two state dicts, in any order.
-        answers: target key → source key, for what was asked; each settles every place that looks alike.  An Assignment
-            says as well what is done to its sources before they are the layer that was asked about, see reordering.
+        answers: target key → source key, for what was asked; each settles every place that looks alike.  Instead of
+            keys an expression over them, see expressions: it says as well what is done to make them the layer that
+            was asked about, see reordering.
+
+    Raises ValueError for an expression that is none.
     """
+    said = read(answers, source)
     spare, copies = ties(source, target)
     left = numbered(layers(item for item in _sorted(source) if item.key not in spare))
     right = numbered(layers(item for item in _sorted(target) if item.key not in copies))
     left, right = fuse(left, right), fuse(right, left)
-    state = solve(left, right, _groups(left, right, {key: keys_said(answer) for key, answer in answers.items()}))
+    state = solve(left, right, _groups(left, right, {key: one.sources[0].key for key, one in said.items()}))
     assumed = _flattened(state)
     shaky = unsupported(state)
-    doubts, orders = take_doubts(state, shaky, assumed, answers)
+    doubts, orders = take_doubts(state, shaky, assumed, said)
     found = assignments(state, target, orders)
     asked = questions(state, doubts)
     found = _with_aliases(found, copies, target)

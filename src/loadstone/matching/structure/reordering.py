@@ -8,10 +8,11 @@ which is stored (in, out) is turned by them: `c_attn.weight | t() | regroup(0; â
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
-from loadstone.matching.structure.items import Assignment, Taken
+from loadstone.matching.structure.expressions import parse
+from loadstone.matching.structure.items import Assignment, Item, Taken
 from loadstone.matching.structure.layers import Layer, Part
 from loadstone.matching.structure.steps import Blocks, Narrow, Permute, Regroup, Reshape, Step, after, beside
 
@@ -23,12 +24,17 @@ def main_part(layer: Layer) -> Part:
     return layer.parts.get("weight") or next(part for role, part in layer.parts.items() if role != "count")
 
 
-def joined_keys(layer: Layer) -> str:
-    return " + ".join(piece.item.key for piece in main_part(layer).pieces)
+def main_keys(layer: Layer) -> list[str]:
+    return [piece.item.key for piece in main_part(layer).pieces]
 
 
 def reordered(layer: Layer, answer: Assignment, place: Layer) -> dict[str, Recipe] | None:
-    """Each tensor of `layer`, by role, made as the answer makes the main one of `place`; None where that cannot be."""
+    """Each tensor of `layer`, by role, made as the answer makes the main one of `place`.
+
+    {} where the answer takes it as it is; None where what it says cannot be done to this layer.
+    """
+    if not (answer.steps or any(taken.steps for taken in answer.sources)) and keys_of(answer) == main_keys(place):
+        return {}
     try:
         return {
             role: _recipe(part, answer, main_part(place), is_main=part is main_part(layer))
@@ -83,6 +89,11 @@ def cut(recipe: Recipe, whole: Part, start: int, rows: int, form: Sequence[Step]
     return sources, (*steps, *narrow, *form)
 
 
-def keys_said(answer: str | Assignment) -> str:
-    """The keys that an answer names, joined by " + "."""
-    return answer if isinstance(answer, str) else " + ".join(dict.fromkeys(taken.key for taken in answer.sources))
+def read(answers: Mapping[str, str], source: Sequence[Item]) -> dict[str, Assignment]:
+    """Answers by target key; ValueError for one that is no expression over keys of the source."""
+    shapes = {item.key: item.shape for item in source}
+    return {target: parse(text, target, shapes) for target, text in answers.items()}
+
+
+def keys_of(answer: Assignment) -> list[str]:
+    return list(dict.fromkeys(taken.key for taken in answer.sources))
