@@ -28,6 +28,7 @@ from loadstone.matching.schema import Schema, Slot
 from loadstone.matching.settle import Computed
 from loadstone.matching.step_shapes import tidied
 from loadstone.matching.structure import GRADES, Assignment, Item, Match, Question, match
+from loadstone.matching.structure.tables import is_table
 
 _MOST_OPTIONS = 6  # of a question that are shown
 _MOST_ROUNDS = 4  # questions that are answered on trial, to see what waits for them
@@ -44,6 +45,7 @@ class Structural:
         computed: tensors that change on the way, by key in the model.
         lines: for sources that go into a target beside others, or wait for an answer.
         waiting: model key → why it waits for an answer.
+        kept: model key → how and why it keeps the values it has.
         findings: questions, a refusal, rules and answers that do not fit.
         assignments: what was found, with the checkpoint's keys, by model key.
         is_refused: these are probably not the same network.
@@ -54,6 +56,7 @@ class Structural:
     computed: dict[str, Computed] = field(default_factory=dict)
     lines: list[Action] = field(default_factory=list)
     waiting: dict[str, str] = field(default_factory=dict)
+    kept: dict[str, tuple[str, str]] = field(default_factory=dict)
     findings: list[Diagnostic] = field(default_factory=list)
     assignments: dict[str, Assignment] = field(default_factory=dict)
     is_refused: bool = False
@@ -301,11 +304,19 @@ def _leave(result: Structural, named: Mapping[str, Candidate], schema: Schema) -
     for one in named.values():
         if one.key in taken:
             continue
+        if is_table(one.info.dtype) and not result.is_refused:
+            why = "integers that a model makes when it is built"
+            result.lines.append(Action("dropped", one.key, None, "index table", why))
+            continue
         slot = schema.slots.get(one.name)
         if slot is None or (one.name not in filled and slot.shape != one.info.shape and not result.is_refused):
             result.candidates.append(one)
         else:
             result.unplaced.append(one)
+    if not result.is_refused:
+        why = "integers that the model made when it was built"
+        tables = [slot for slot in schema.slots.values() if is_table(slot.dtype)]
+        result.kept = {slot.key: ("index table", why) for slot in tables if slot.key not in filled}
 
 
 def _questions(

@@ -17,6 +17,7 @@ from loadstone.matching.structure.questions import questions
 from loadstone.matching.structure.rules import induce
 from loadstone.matching.structure.solve import Group, State, solve
 from loadstone.matching.structure.support import unsupported
+from loadstone.matching.structure.tables import tables
 from loadstone.matching.structure.ties import ties
 from loadstone.matching.structure.verdict import left_over, verdict
 from loadstone.matching.structure.writing import assignments
@@ -40,6 +41,7 @@ def match(source: Sequence[Item], target: Sequence[Item], *, answers: Mapping[st
     shaky = unsupported(state)
     doubts = take_doubts(state, {**shaky, **assumed}, answers)
     found = assignments(state, target)
+    found |= tables(found, source, target)
     asked = questions(state, doubts)
     found = _with_aliases(found, copies, target)
     missing, unused = left_over(found, *_without_aliases(source, target, copies, spare))
