@@ -13,6 +13,7 @@ from typing import Literal
 
 from loadstone.errors import Diagnostic, MatchError
 from loadstone.matching.coverage import filled
+from loadstone.matching.live import Live
 from loadstone.matching.probed import Probed
 from loadstone.matching.recipe import write_recipe
 from loadstone.matching.schema import Schema
@@ -121,8 +122,7 @@ class Plan:
     recipe_options: Mapping[str, object] = field(default_factory=dict)
     rules: Mapping[str, str] = field(default_factory=dict)
     compositions: Mapping[str, Assignment] = field(default_factory=dict)
-    applier: Callable[[Plan], None] | None = field(default=None, repr=False)
-    checker: Callable[[Plan, object, object, object], Probed] | None = field(default=None, repr=False)
+    live: Live | None = field(default=None, repr=False)
 
     @property
     def ok(self) -> bool:
@@ -193,10 +193,7 @@ class Plan:
             raise MatchError(
                 *errors, summary=f"{self.source_name} does not fit {self.target_name} ({codes})", plan=self
             )
-        if self.applier is None:
-            name = self.target_name
-            raise MatchError(Diagnostic("stale-plan", f"this plan was made for {name} without a live model"), plan=self)
-        self.applier(self)
+        self._bound().apply(self)
 
     def check(self, example_input: object = None, *, reference: object = None, outputs: object = None) -> Probed:
         """Prove that the model, filled by this plan, computes what another one computes; gives how far they are apart.
@@ -210,9 +207,15 @@ class Plan:
 
         Raises MatchError: probe-differs, function-differs, or no-probe where there is nothing to compare with.
         """
-        if self.checker is None:
+        if self.live is None:
             raise MatchError(Diagnostic("no-probe", f"{self.source_name} is no file with a probe in it"), plan=self)
-        return self.checker(self, example_input, reference, outputs)
+        return self.live.check(self, example_input, reference, outputs)
+
+    def _bound(self) -> Live:
+        if self.live is None:
+            name = self.target_name
+            raise MatchError(Diagnostic("stale-plan", f"this plan was made for {name} without a live model"), plan=self)
+        return self.live
 
     def recipe(self) -> str:
         """The options of this plan as TOML, for `recipe=`.  Raises RecipeError where one of them is a callable."""
