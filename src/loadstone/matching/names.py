@@ -92,6 +92,7 @@ def make_plan(
         claims = by_name(structure.candidates)
         settled = settle(schema, claims, {**migrated.computed, **structure.computed}, fitter)
         settled.wait(structure.waiting)
+        settled.keep(structure.kept)
         unexpected += structure.unplaced
         leftover += [*structure.lines, *(_unplaced(one) for one in structure.unplaced)]
         hashes = hashes_of(sources, schema.slots)
