@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 from loadstone.errors import Diagnostic, MatchError
@@ -18,7 +18,7 @@ from loadstone.matching.probed import Probed
 from loadstone.matching.recipe import write_recipe
 from loadstone.matching.schema import Schema
 from loadstone.matching.steps import Rows, Step
-from loadstone.matching.structure.items import Assignment
+from loadstone.matching.structure.items import Assignment, Question
 from loadstone.tensors import TensorInfo
 
 Status = Literal[
@@ -110,6 +110,8 @@ class Plan:
         recipe_options: the options the plan was made with, in the form a recipe file has them.
         rules: what a match by structure found, in few lines: {template of model keys: where their values come from}.
         compositions: the same key by key, with every step: {model key: what it is made of, in the checkpoint's keys}.
+        questions: what a match by structure leaves open: a key of the model and the checkpoint keys it may come from.
+        admissible: log10 of the number of ways left to pair what is open; 0.0: no other pairing holds to the evidence.
     """
 
     source_name: str
@@ -122,6 +124,8 @@ class Plan:
     recipe_options: Mapping[str, object] = field(default_factory=dict)
     rules: Mapping[str, str] = field(default_factory=dict)
     compositions: Mapping[str, Assignment] = field(default_factory=dict)
+    questions: tuple[Question, ...] = ()
+    admissible: float = 0.0
     live: Live | None = field(default=None, repr=False)
 
     @property
@@ -235,6 +239,8 @@ class Plan:
                 "mismatched_keys": self.mismatched_keys,
                 "ambiguous_keys": self.ambiguous_keys,
                 "rules": dict(self.rules),
+                "questions": [asdict(question) for question in self.questions],
+                "admissible": self.admissible,
                 "actions": [action.to_json() for action in self.actions],
                 "diagnostics": [diagnostic.to_json() for diagnostic in self.diagnostics],
             },

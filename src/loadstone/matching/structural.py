@@ -47,6 +47,8 @@ class Structural:
         waiting: model key → why it waits for an answer.
         kept: model key → how and why it keeps the values it has.
         findings: questions, a refusal, rules and answers that do not fit.
+        questions: what is open, with the checkpoint's keys.
+        admissible: log10 of the number of ways to pair what is open.
         assignments: what was found, with the checkpoint's keys, by model key.
         is_refused: these are probably not the same network.
     """
@@ -58,6 +60,8 @@ class Structural:
     waiting: dict[str, str] = field(default_factory=dict)
     kept: dict[str, tuple[str, str]] = field(default_factory=dict)
     findings: list[Diagnostic] = field(default_factory=list)
+    questions: tuple[Question, ...] = ()
+    admissible: float = 0.0
     assignments: dict[str, Assignment] = field(default_factory=dict)
     is_refused: bool = False
 
@@ -107,7 +111,10 @@ def by_structure(
         )
     else:
         _wait(result, trial, named)
-        result.findings += _questions(questions, named, result, strict=options.strict)
+        result.questions = tuple(_in_the_file(question, named) for question in questions)
+        # what rules say is not counted: with no question left, nothing is open
+        result.admissible = found.admissible if questions or not options.rules else 0.0
+        result.findings += _questions(result.questions, result, strict=options.strict)
     _leave(result, named, schema)
     result.findings += _unfit_answers(options.answers, result, schema, {one.key: one.info.shape for one in candidates})
     return result
@@ -319,14 +326,18 @@ def _leave(result: Structural, named: Mapping[str, Candidate], schema: Schema) -
         result.kept = {slot.key: ("index table", why) for slot in tables if slot.key not in filled}
 
 
-def _questions(
-    questions: Sequence[Question], named: Mapping[str, Candidate], result: Structural, *, strict: bool
-) -> Iterator[Diagnostic]:
+def _in_the_file(question: Question, named: Mapping[str, Candidate]) -> Question:
+    """The same question, its options as keys of the checkpoint."""
+    options = (" + ".join(named[name].key for name in text.split(" + ")) for text in question.options)
+    return replace(question, options=tuple(options))
+
+
+def _questions(questions: Sequence[Question], result: Structural, *, strict: bool) -> Iterator[Diagnostic]:
     """One diagnostic a question, with a line to paste for each answer."""
     level = None if strict else "warning"
     for question in questions:
         waiting = sum(why.endswith(f"about `{question.target}`") for why in result.waiting.values())
-        options = [" + ".join(named[name].key for name in text.split(" + ")) for text in question.options]
+        options = question.options
         evidence = [("model", question.target)]
         if question.places > 1 or waiting:
             places = f"{question.places:,} places like it" if question.places > 1 else "this place"

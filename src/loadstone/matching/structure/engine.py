@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from loadstone.matching.structure import flattening
 from loadstone.matching.structure.affix import same_names
+from loadstone.matching.structure.counting import log10_ways
 from loadstone.matching.structure.doubts import take_doubts
 from loadstone.matching.structure.fusing import fuse, signatures
 from loadstone.matching.structure.items import Assignment, Item, Match
@@ -54,7 +54,7 @@ def match(source: Sequence[Item], target: Sequence[Item], *, answers: Mapping[st
         asked,
         unused,
         missing,
-        sum(math.lgamma(len(group.left) + 1) for group in state.groups) / math.log(10),
+        log10_ways(state, doubts),
         word,
         reason,
         induce(simple),
