@@ -1,0 +1,95 @@
+"""Composed tensors without a copy of their own: every part is read to where it belongs in the model.
+
+A joined projection is three reads into three stretches of one parameter; a transposed matrix is written through a
+transposed view.  What can be said of the file (which rows, in which shape) is said of the file; the rest is undone on
+the target, until both sides are the same tensor in two places.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import torch
+
+from loadstone.matching.step_shapes import Shape, after, beside
+from loadstone.matching.structure.items import Assignment, Narrow, Permute, Reshape, Step
+from loadstone.tensors import TensorInfo, contiguous_stride
+
+
+def parts_of(
+    assignment: Assignment, infos: Mapping[str, TensorInfo], target: torch.Tensor
+) -> list[tuple[TensorInfo, torch.Tensor]] | None:
+    """(tensor of the file, view of the target) for every part, of one shape each; None where a copy is needed.
+
+    Args:
+        assignment: by keys of the checkpoint.
+        infos: the tensors of the checkpoint.
+        target: what is filled, of any strides.
+    """
+    try:
+        return list(_parts(assignment, infos, target))
+    except _CopyNeededError:
+        return None
+
+
+class _CopyNeededError(Exception):
+    """A part cannot be read to its place."""
+
+
+def _parts(
+    assignment: Assignment, infos: Mapping[str, TensorInfo], target: torch.Tensor
+) -> Iterator[tuple[TensorInfo, torch.Tensor]]:
+    if len(assignment.sources) == 1:
+        (taken,) = assignment.sources
+        info, rest = _on_file(infos[taken.key], (*taken.steps, *assignment.steps))
+        yield info, _undone(target, info.shape, rest)
+        return
+    whole: Shape = (0,)
+    starts = []
+    for taken in assignment.sources:
+        starts.append(whole[0])
+        whole = beside(whole, after(infos[taken.key].shape, taken.steps))
+    joined = _undone(target, whole, assignment.steps)
+    for taken, start, end in zip(assignment.sources, starts, [*starts[1:], whole[0]], strict=True):
+        info, rest = _on_file(infos[taken.key], taken.steps)
+        yield info, _undone(joined[start:end], info.shape, rest)
+
+
+def _on_file(info: TensorInfo, steps: Sequence[Step]) -> tuple[TensorInfo, Sequence[Step]]:
+    """The tensor after the steps that need no memory, and the steps that are left."""
+    if not info.is_contiguous or info.storage is None or info.quantization is not None:
+        raise _CopyNeededError
+    for at, step in enumerate(steps):
+        match step:
+            case Reshape(shape):
+                info = replace(info, shape=shape, stride=contiguous_stride(shape))
+            case Narrow(start, length):
+                offset = info.offset + start * info.stride[0]
+                info = replace(info, shape=(length, *info.shape[1:]), offset=offset)
+            case _:
+                return info, steps[at:]
+    return info, ()
+
+
+def _undone(target: torch.Tensor, shape: Shape, steps: Sequence[Step]) -> torch.Tensor:
+    """The view of the target as it was before the steps, when it had `shape`."""
+    shapes = [shape]
+    for step in steps:
+        shapes.append(after(shapes[-1], (step,)))
+    for step, before in zip(reversed(steps), reversed(shapes[:-1]), strict=True):
+        match step:
+            case Reshape():
+                target = _viewed(target, before)
+            case Permute(dims):
+                target = target.permute([dims.index(dim) for dim in range(len(dims))])
+            case _:
+                raise _CopyNeededError
+    return target
+
+
+def _viewed(target: torch.Tensor, shape: Shape) -> torch.Tensor:
+    try:
+        return target.view(shape)
+    except RuntimeError:  # its strides do not allow it
+        raise _CopyNeededError from None
