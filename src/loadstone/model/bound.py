@@ -15,6 +15,7 @@ from loadstone.errors import Diagnostic, RecipeError, worst_first
 from loadstone.matching.names import make_plan
 from loadstone.matching.plan import Plan
 from loadstone.matching.probed import Probed
+from loadstone.matching.structure.items import Assignment, Taken
 from loadstone.model.apply import Loading, apply
 from loadstone.model.migration import migration_for
 from loadstone.model.opening import Opened
@@ -61,8 +62,17 @@ class Bound:
         if not isinstance(reference, nn.Module):
             message = f"`reference` is a {type(reference).__name__}; it has to be a torch.nn.Module"
             raise RecipeError(Diagnostic("invalid-option", message))
-        pairs = {action.target: action.source for action in plan.actions if action.target and action.source}
-        return same_function(self.model, reference, example_input, pairs)
+        return same_function(self.model, reference, example_input, origins_of(plan))
+
+
+def origins_of(plan: Plan) -> dict[str, Assignment]:
+    """Key of the model → what it is made of, whether names said so or structure."""
+    by_name = {
+        action.target: Assignment(action.target, (Taken(action.source),), (), "exact", action.how)
+        for action in plan.actions
+        if action.target and action.source
+    }
+    return {**by_name, **plan.compositions}
 
 
 def bound(model: nn.Module, opened: Opened, options: Checked) -> Plan:
