@@ -82,6 +82,15 @@ def test_damage_in_any_part_is_found_before_the_first_write(saved) -> None:
     assert all(torch.equal(tensor, before[key]) for key, tensor in model.state_dict().items())
 
 
+def test_a_cast_that_breaks_any_part_is_an_error(tmp_path: Path) -> None:
+    source = blocks(Apart)
+    with torch.no_grad():
+        source[1].value.weight[3, 3] = 1e6
+    torch.save(source.state_dict(), tmp_path / "wide.pth")
+    with pytest.raises(ls.MatchError, match=r"1\.value\.weight"):
+        ls.load(blocks(Joined).half(), tmp_path / "wide.pth", match="structure")
+
+
 def test_a_state_dict_of_the_very_memory_is_read_before_it_is_written() -> None:
     model = blocks(Joined)
     want = {key: tensor.clone() for key, tensor in model.state_dict().items()}

@@ -12,7 +12,7 @@ hooks, and `backup=True`, are met by keeping the old values until the end.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 
@@ -23,6 +23,7 @@ from loadstone.errors import Diagnostic, FormatError, IntegrityError, LimitError
 from loadstone.io.sources import changed_size
 from loadstone.matching.plan import Plan
 from loadstone.model import after_load
+from loadstone.model.composed import sources_of
 from loadstone.model.copying import Fill, Work, fill_all, work_for, write_values
 from loadstone.model.preparing import prepare
 from loadstone.model.proving import Proof
@@ -102,7 +103,8 @@ def _ready(plan: Plan, loading: Loading) -> _Ready:
     if on_meta:
         raise MatchError(*on_meta, plan=plan)
     _check_memory(targets)
-    used = {key: plan.sources[key] for key in _sources_of(targets, plan)}
+    actions = [action for target in targets for action in target.actions]
+    used = {key: plan.sources[key] for action in actions for key in sources_of(action, plan)}
     prove(used)
     if loading.proof is not None:
         loading.proof.check(used)
@@ -182,16 +184,6 @@ def _check_memory(targets: list[Target]) -> None:
                     keys=target.keys,
                 )
             )
-
-
-def _sources_of(targets: list[Target], plan: Plan) -> Iterator[str]:
-    """Every key of the checkpoint that is read; what is composed is read from several."""
-    for action in (action for target in targets for action in target.actions):
-        if action.source is not None:
-            yield action.source
-        made_of = plan.compositions.get(str(action.target)) if action.status == "load" else None
-        if made_of is not None:
-            yield from (taken.key for taken in made_of.sources)
 
 
 def _as_it_was(error: BaseException) -> BaseException:

@@ -12,9 +12,17 @@ from dataclasses import replace
 
 import torch
 
+from loadstone.matching.plan import Action, Plan
 from loadstone.matching.step_shapes import Shape, after, beside
 from loadstone.matching.structure.items import Assignment, Narrow, Permute, Reshape, Step
 from loadstone.tensors import TensorInfo, contiguous_stride
+
+
+def sources_of(action: Action, plan: Plan) -> list[str]:
+    """Every key of the checkpoint that goes into the action's target."""
+    made_of = plan.compositions.get(str(action.target)) if action.status == "load" else None
+    keys = [taken.key for taken in made_of.sources] if made_of is not None else []
+    return list(dict.fromkeys([action.source, *keys] if action.source is not None else keys))
 
 
 def parts_of(

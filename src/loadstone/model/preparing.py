@@ -15,7 +15,7 @@ import torch
 
 from loadstone.errors import Diagnostic, FormatError, MatchError
 from loadstone.matching.plan import Action, Plan
-from loadstone.model.composed import parts_of
+from loadstone.model.composed import parts_of, sources_of
 from loadstone.model.copying import Fill
 from loadstone.model.lineage import storage_id
 from loadstone.model.pieces import Scratch
@@ -81,7 +81,7 @@ class _Preparing:
         info = self._plan.sources[action.source] if action.source is not None else None
         if info is not None:
             dtype = self._placement.dtype_for(target.tensor, _dtype_of(info))
-            broken = broken_cast(action, self._reader, dtype, self._scratch)
+            broken = broken_cast(action, sources_of(action, self._plan), self._reader, dtype, self._scratch)
             if broken is not None:
                 raise MatchError(broken)
         value = self._value(action, info, target)
