@@ -82,6 +82,17 @@ def test_damage_in_any_part_is_found_before_the_first_write(saved) -> None:
     assert all(torch.equal(tensor, before[key]) for key, tensor in model.state_dict().items())
 
 
+def test_a_state_dict_in_memory_is_joined_and_stays_as_it_is() -> None:
+    source, model = blocks(Apart), blocks(Joined)
+    given = source.state_dict()
+    before = {key: tensor.clone() for key, tensor in given.items()}
+    ls.load(model, given, match="structure")
+    assert torch.equal(model[2].qkv.weight, joined(source, 2, "weight"))
+    with torch.no_grad():
+        model[2].qkv.weight.zero_()
+    assert all(torch.equal(tensor, before[key]) for key, tensor in given.items())
+
+
 def test_a_cast_that_breaks_any_part_is_an_error(tmp_path: Path) -> None:
     source = blocks(Apart)
     with torch.no_grad():

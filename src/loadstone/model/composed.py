@@ -13,8 +13,8 @@ from dataclasses import replace
 import torch
 
 from loadstone.matching.plan import Action, Plan
-from loadstone.matching.step_shapes import Shape, after, beside
-from loadstone.matching.structure.items import Assignment, Narrow, Permute, Reshape, Step
+from loadstone.matching.step_shapes import Shape, after, beside, carried_out
+from loadstone.matching.structure.items import Assignment, Narrow, Permute, Reshape, Step, Taken
 from loadstone.tensors import TensorInfo, contiguous_stride
 
 
@@ -41,6 +41,18 @@ def parts_of(
         return None
 
 
+def values_of(
+    assignment: Assignment, tensors: Mapping[str, torch.Tensor], target: torch.Tensor
+) -> list[tuple[torch.Tensor, torch.Tensor]] | None:
+    """`parts_of` for tensors in memory: (values, view of the target); the values may be views of those tensors."""
+    shapes = {taken.key: tuple(tensors[taken.key].shape) for taken in assignment.sources}
+    try:
+        places = list(_places(assignment, shapes, target))
+    except _CopyNeededError:
+        return None
+    return [(carried_out(tensors[taken.key].detach(), steps), place) for taken, steps, place in places]
+
+
 class _CopyNeededError(Exception):
     """A part cannot be read to its place."""
 
@@ -48,20 +60,28 @@ class _CopyNeededError(Exception):
 def _parts(
     assignment: Assignment, infos: Mapping[str, TensorInfo], target: torch.Tensor
 ) -> Iterator[tuple[TensorInfo, torch.Tensor]]:
+    shapes = {taken.key: infos[taken.key].shape for taken in assignment.sources}
+    for taken, steps, place in _places(assignment, shapes, target):
+        info, rest = _on_file(infos[taken.key], steps)
+        yield info, _undone(place, info.shape, rest)
+
+
+def _places(
+    assignment: Assignment, shapes: Mapping[str, Shape], target: torch.Tensor
+) -> Iterator[tuple[Taken, Sequence[Step], torch.Tensor]]:
+    """Every source, what happens to it, and the stretch of the target that it then is."""
     if len(assignment.sources) == 1:
         (taken,) = assignment.sources
-        info, rest = _on_file(infos[taken.key], (*taken.steps, *assignment.steps))
-        yield info, _undone(target, info.shape, rest)
+        yield taken, (*taken.steps, *assignment.steps), target
         return
     whole: Shape = (0,)
     starts = []
     for taken in assignment.sources:
         starts.append(whole[0])
-        whole = beside(whole, after(infos[taken.key].shape, taken.steps))
+        whole = beside(whole, after(shapes[taken.key], taken.steps))
     joined = _undone(target, whole, assignment.steps)
     for taken, start, end in zip(assignment.sources, starts, [*starts[1:], whole[0]], strict=True):
-        info, rest = _on_file(infos[taken.key], taken.steps)
-        yield info, _undone(joined[start:end], info.shape, rest)
+        yield taken, taken.steps, joined[start:end]
 
 
 def _on_file(info: TensorInfo, steps: Sequence[Step]) -> tuple[TensorInfo, Sequence[Step]]:

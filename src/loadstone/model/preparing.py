@@ -15,7 +15,8 @@ import torch
 
 from loadstone.errors import Diagnostic, FormatError, MatchError
 from loadstone.matching.plan import Action, Plan
-from loadstone.model.composed import parts_of, sources_of
+from loadstone.matching.structure.items import Assignment
+from loadstone.model.composed import parts_of, sources_of, values_of
 from loadstone.model.copying import Fill
 from loadstone.model.lineage import storage_id
 from loadstone.model.pieces import Scratch
@@ -110,12 +111,10 @@ class _Preparing:
         """Every part of a composed tensor straight to its place, where no copy of the whole is needed."""
         made_of = self._plan.compositions.get(str(action.target))
         is_alone = len(target.actions) == 1 and not any(op.is_checked for op in action.ops)
-        if made_of is None or not is_alone or self._reader.memory is not None:
-            return False
-        if not any(op.name == "compose" for op in action.ops) or any(op.name not in _MOVES for op in action.ops):
+        if made_of is None or not is_alone or not any(op.name == "compose" for op in action.ops):
             return False
         dtypes = {_dtype_of(self._plan.sources[taken.key]) for taken in made_of.sources}
-        if len(dtypes) > 1:
+        if len(dtypes) > 1 or any(op.name not in _MOVES for op in action.ops):
             return False
         (source,) = dtypes
         whole = target.tensor.detach()
@@ -123,14 +122,24 @@ class _Preparing:
         if is_new:
             dtype, device = self._wanted(target, source)
             whole = torch.empty(whole.shape, dtype=dtype, device=device)
-        parts = parts_of(made_of, self._plan.sources, whole)
-        if parts is None:
+        fills = self._fills(target.key, made_of, whole)
+        if fills is None:
             return False
-        fills = [Fill(target.key, view, info) for info, view in parts]
         (self._result.into_new if is_new else self._result.into_model).extend(fills)
         if is_new:
             self._result.replaced.append((target, whole))
         return True
+
+    def _fills(self, key: str, made_of: Assignment, whole: torch.Tensor) -> list[Fill] | None:
+        memory = self._reader.memory
+        if memory is None:
+            parts = parts_of(made_of, self._plan.sources, whole)
+            return None if parts is None else [Fill(key, view, info) for info, view in parts]
+        tensors = [memory[taken.key] for taken in made_of.sources]
+        if any(tensor.layout != torch.strided or storage_id(tensor) in self._own_memory for tensor in tensors):
+            return None  # a state dict of this very model: read before it is overwritten
+        values = values_of(made_of, memory, whole)
+        return None if values is None else [Fill(key, view, value=value) for value, view in values]
 
     def _value(self, action: Action, info: TensorInfo | None, target: Target) -> torch.Tensor | None:
         """The values, where they are at hand or have to be before the first write; None where the file gives them."""
