@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from loadstone.errors import Diagnostic, Fix
 from loadstone.keys import nearest, parent
 from loadstone.matching.aliases import may_be_left_over
+from loadstone.matching.answers import read_answers, unfit_answers
 from loadstone.matching.candidates import Candidate
 from loadstone.matching.composing import composed, is_plain
 from loadstone.matching.key_rules import KeyRule, expand
@@ -28,8 +29,8 @@ from loadstone.matching.schema import Schema, Slot
 from loadstone.matching.settle import Computed
 from loadstone.matching.step_shapes import tidied
 from loadstone.matching.structure import GRADES, Assignment, Item, Match, Question, match
-from loadstone.matching.structure.expressions import expression, parse, sources_of, with_keys
-from loadstone.matching.structure.writing import ORDERED
+from loadstone.matching.structure.expressions import sources_of, with_keys
+from loadstone.matching.structure.tables import is_table
 
 _MOST_OPTIONS = 6  # of a question that are shown
 _MOST_ROUNDS = 4  # questions that are answered on trial, to see what waits for them
@@ -46,7 +47,10 @@ class Structural:
         computed: tensors that change on the way, by key in the model.
         lines: for sources that go into a target beside others, or wait for an answer.
         waiting: model key → why it waits for an answer.
+        kept: model key → how and why it keeps the values it has.
         findings: questions, a refusal, rules and answers that do not fit.
+        questions: what is open, with the checkpoint's keys.
+        admissible: log10 of the number of ways to pair what is open.
         assignments: what was found, with the checkpoint's keys, by model key.
         is_refused: these are probably not the same network.
     """
@@ -56,7 +60,10 @@ class Structural:
     computed: dict[str, Computed] = field(default_factory=dict)
     lines: list[Action] = field(default_factory=list)
     waiting: dict[str, str] = field(default_factory=dict)
+    kept: dict[str, tuple[str, str]] = field(default_factory=dict)
     findings: list[Diagnostic] = field(default_factory=list)
+    questions: tuple[Question, ...] = ()
+    admissible: float = 0.0
     assignments: dict[str, Assignment] = field(default_factory=dict)
     is_refused: bool = False
 
@@ -79,7 +86,7 @@ def by_structure(
     slots = {key: slot for key, slot in schema.slots.items() if not is_decided(key)}
     named, wanted = _led(free, slots, result)
     names = {one.key: one.name for one in named.values()}
-    answers, unread = _read(options.answers, names, {one.key: one.info.shape for one in free})
+    answers, unread = read_answers(options.answers, names, {one.key: one.info.shape for one in free})
     engine = _Engine(
         [_source_item(one) for one in named.values()], [_target_item(slot, schema) for slot in wanted], answers
     )
@@ -104,11 +111,15 @@ def by_structure(
         )
     else:
         _wait(result, trial, named)
-        result.findings += _questions(questions, named, result, strict=options.strict)
+        result.questions = tuple(_in_the_file(question, named) for question in questions)
+        # what rules say is not counted: with no question left, nothing is open
+        result.admissible = found.admissible if questions or not options.rules else 0.0
+        result.findings += _questions(result.questions, result, strict=options.strict)
     _leave(result, named, schema)
     result.findings += unread
     readable = {target: text for target, text in options.answers.items() if target in answers}
-    result.findings += _unfit_answers(readable, result, schema, {one.key: one.info.shape for one in candidates})
+    keys = {one.key: one.info.shape for one in candidates}
+    result.findings += unfit_answers(readable, result.assignments, schema.slots, keys)
     return result
 
 
@@ -180,22 +191,6 @@ def _led(
         if not (key in followers and (is_even[slot.shape] or want[slot.shape] > have[slot.shape]))
     ]
     return named, wanted
-
-
-def _read(
-    answers: Mapping[str, str], names: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]]
-) -> tuple[dict[str, str], list[Diagnostic]]:
-    """Answers in the names of the engine; a finding for each that cannot be read."""
-    read: dict[str, str] = {}
-    unread: list[Diagnostic] = []
-    for target, text in answers.items():
-        try:
-            parse(text, target, shapes)
-        except ValueError as error:
-            unread.append(Diagnostic("answer-unfit", f"the answer `{target} = {text}` cannot be read: {error}"))
-        else:
-            read[target] = with_keys(text, names)
-    return read, unread
 
 
 def _ruled(
@@ -319,21 +314,33 @@ def _leave(result: Structural, named: Mapping[str, Candidate], schema: Schema) -
     for one in named.values():
         if one.key in taken:
             continue
+        if is_table(one.info.dtype) and not result.is_refused:
+            why = "integers that a model makes when it is built"
+            result.lines.append(Action("dropped", one.key, None, "index table", why))
+            continue
         slot = schema.slots.get(one.name)
         if slot is None or (one.name not in filled and slot.shape != one.info.shape and not result.is_refused):
             result.candidates.append(one)
         else:
             result.unplaced.append(one)
+    if not result.is_refused:
+        why = "integers that the model made when it was built"
+        tables = [slot for slot in schema.slots.values() if is_table(slot.dtype)]
+        result.kept = {slot.key: ("index table", why) for slot in tables if slot.key not in filled}
 
 
-def _questions(
-    questions: Sequence[Question], named: Mapping[str, Candidate], result: Structural, *, strict: bool
-) -> Iterator[Diagnostic]:
+def _in_the_file(question: Question, named: Mapping[str, Candidate]) -> Question:
+    """The same question, its options as keys of the checkpoint."""
+    names = {name: one.key for name, one in named.items()}
+    return replace(question, options=tuple(with_keys(text, names) for text in question.options))
+
+
+def _questions(questions: Sequence[Question], result: Structural, *, strict: bool) -> Iterator[Diagnostic]:
     """One diagnostic a question, with a line to paste for each answer."""
     level = None if strict else "warning"
     for question in questions:
         waiting = sum(why.endswith(f"about `{question.target}`") for why in result.waiting.values())
-        options = [" + ".join(named[name].key for name in text.split(" + ")) for text in question.options]
+        options = question.options
         evidence = [("model", question.target)]
         if question.places > 1 or waiting:
             places = f"{question.places:,} places like it" if question.places > 1 else "this place"
@@ -355,30 +362,3 @@ def _questions(
             (question.target,),
             level,  # type: ignore[arg-type]
         )
-
-
-def _was_taken(assignment: Assignment, keys: Sequence[str], *, is_expression: bool) -> bool:
-    return {taken.key for taken in assignment.sources} <= set(keys) and (
-        not is_expression or ORDERED in assignment.evidence
-    )
-
-
-def _unfit_answers(
-    answers: Mapping[str, str], result: Structural, schema: Schema, keys: Mapping[str, tuple[int, ...]]
-) -> Iterator[Diagnostic]:
-    """An answer that did not come to pass is an error: a person relies on it."""
-    for target, text in answers.items():
-        parts = sources_of(text)
-        unknown = [key for key in parts if key not in keys]
-        if target not in schema.slots:
-            message, near = f"`{target}` in `answers` is no key of the model", nearest(target, schema.slots, 2)
-        elif unknown:
-            message, near = f"`{unknown[0]}` in `answers` is no key of the checkpoint", nearest(unknown[0], keys, 2)
-        elif target not in result.assignments:
-            message, near = f"the answer `{target} = {text}` fits neither shapes nor the other answers", []
-        elif not _was_taken(result.assignments[target], parts, is_expression=" | " in text):
-            now = expression(result.assignments[target], keys)
-            message, near = f"the answer `{target} = {text}` was not taken: `{target}` is `{now}`", []
-        else:
-            continue
-        yield Diagnostic("answer-unfit", message, fixes=tuple(Fix("did you mean", name) for name in near))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from loadstone.matching.structure import flattening
 from loadstone.matching.structure.affix import same_names
+from loadstone.matching.structure.counting import log10_ways
 from loadstone.matching.structure.doubts import take_doubts
 from loadstone.matching.structure.fusing import fuse, signatures
 from loadstone.matching.structure.items import Assignment, Item, Match
@@ -18,6 +18,7 @@ from loadstone.matching.structure.reordering import read
 from loadstone.matching.structure.rules import induce
 from loadstone.matching.structure.solve import Group, State, solve
 from loadstone.matching.structure.support import unsupported
+from loadstone.matching.structure.tables import tables
 from loadstone.matching.structure.ties import ties
 from loadstone.matching.structure.verdict import left_over, verdict
 from loadstone.matching.structure.writing import assignments
@@ -46,6 +47,7 @@ def match(source: Sequence[Item], target: Sequence[Item], *, answers: Mapping[st
     shaky = unsupported(state)
     doubts, orders = take_doubts(state, shaky, assumed, said)
     found = assignments(state, target, orders)
+    found |= tables(found, source, target)
     asked = questions(state, doubts)
     found = _with_aliases(found, copies, target)
     missing, unused = left_over(found, *_without_aliases(source, target, copies, spare))
@@ -58,7 +60,7 @@ def match(source: Sequence[Item], target: Sequence[Item], *, answers: Mapping[st
         asked,
         unused,
         missing,
-        sum(math.lgamma(len(group.left) + 1) for group in state.groups) / math.log(10),
+        log10_ways(state, doubts),
         word,
         reason,
         induce(simple),

@@ -18,7 +18,7 @@ Grade: TypeAlias = Literal["exact", "forced", "sibling", "named", "numbered", "s
 
 # What a grade claims, strongest first; none rests on the order of keys or on likeness.
 GRADES: dict[Grade, str] = {
-    "exact": "the same key and shape",
+    "exact": "the same name, behind one prefix at most",
     "answer": "said by the person who asked",
     "forced": "the only layer with these shapes on either side",
     "sibling": "the only one left beside layers that are settled",
