@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from loadstone.matching.structure.items import Assignment, Kind
 from loadstone.matching.structure.layers import Layer
-from loadstone.matching.structure.reordering import Recipe, keys_of, main_keys, reordered
+from loadstone.matching.structure.reordering import Recipe, keys_of, main_keys, main_part, reordered
 from loadstone.matching.structure.solve import State
 from loadstone.matching.structure.words import Path, part_of, stacking
 
@@ -29,7 +29,7 @@ class Doubt:
     target: int
     text: str
     key: str  # target key to answer
-    option: str  # source keys that say yes, joined by " + "
+    options: tuple[str, ...]  # what may be said of it; where it is one, that says yes
     kind: Kind
 
 
@@ -96,7 +96,19 @@ def _doubt(state: State, a: int, shaky: Mapping[int, str], flat: Mapping[int, st
 
 def _doubt_of(state: State, a: int, text: str, kind: Kind) -> Doubt:
     b = state.pairs[a][0]
-    return Doubt(a, b, text, first_key(state.target[b]), " + ".join(main_keys(state.source[a])), kind)
+    return Doubt(a, b, text, first_key(state.target[b]), _options(state.source[a], state.target[b]), kind)
+
+
+def _options(source: Layer, target: Layer) -> tuple[str, ...]:
+    """The source's tensors as they are, and the other way round where two parts are stacked in an unknown order."""
+    keys = main_keys(source)
+    plain = " + ".join(keys)
+    if source.assumed and len(keys) == 2:
+        return plain, " + ".join(reversed(keys))
+    if target.assumed and len(main_keys(target)) == 2:
+        turn = " | t()" if main_part(source).pieces[0].turned else ""
+        return plain, f"{plain}{turn} | blocks(0; 1, 0)"
+    return (plain,)
 
 
 def template(state: State, doubt: Doubt) -> object:
