@@ -203,6 +203,17 @@ def test_where_the_joined_name_does_not_say_the_order_both_are_offered_once_for_
     assert np.array_equal(found[1], values[f"layers.1.mlp.{joined}.weight"][12:])
 
 
+def test_which_half_is_the_gate_is_asked_where_both_sides_stack_them_under_other_names() -> None:
+    assert not match(gated("fc1", "fc2"), gated("fc1", "out")).questions
+    source, target = gated("fc1", "fc2"), gated("w12", "out")
+    [question] = match(source, target).questions
+    assert (question.kind, question.places, len(question.options)) == ("order", 2, 2)
+    result = match(source, target, answers={question.target: question.options[1]})
+    values = numbers(source)
+    turned = np.roll(values["layers.1.mlp.fc1.bias"], 12)
+    assert np.array_equal(made(result, "layers.1.mlp.w12.bias", values), turned)
+
+
 def test_three_siblings_of_one_shape_are_no_pair() -> None:
     source = [*gated("a", "b", "c"), *linear("layers.0.mlp.d", 12, 8), *linear("layers.1.mlp.d", 12, 8)]
     assert not any(len(one.sources) > 1 for one in match(source, gated("fc1", "out")).assignments.values())
