@@ -15,7 +15,8 @@ from torch import nn
 
 import loadstone as ls
 from loadstone.matching.step_shapes import carried_out
-from loadstone.matching.structure.items import Assignment, Narrow, Permute, Reshape, Taken
+from loadstone.matching.structure.items import Assignment, Taken
+from loadstone.matching.structure.steps import Narrow, Permute, Reshape
 from loadstone.model.composed import parts_of
 
 

@@ -13,8 +13,9 @@ from dataclasses import replace
 import torch
 
 from loadstone.matching.plan import Action, Plan
-from loadstone.matching.step_shapes import Shape, after, beside, carried_out
-from loadstone.matching.structure.items import Assignment, Narrow, Permute, Reshape, Step, Taken
+from loadstone.matching.step_shapes import carried_out
+from loadstone.matching.structure.items import Assignment, Taken
+from loadstone.matching.structure.steps import Narrow, Permute, Reshape, Shape, Step, after, beside
 from loadstone.tensors import TensorInfo, contiguous_stride
 
 

@@ -21,7 +21,8 @@ from torch.utils._pytree import tree_leaves
 
 from loadstone.errors import Diagnostic, Fix, LoadstoneError, MatchError
 from loadstone.keys import parent
-from loadstone.matching.structure.items import Assignment, Permute, Reshape
+from loadstone.matching.structure.items import Assignment
+from loadstone.matching.structure.steps import Permute, Reshape
 from loadstone.model import randomness
 from loadstone.model.exporting.comparing import how_far
 from loadstone.model.exporting.examples import Example

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from loadstone.matching.structure import Item, Match, match
-from loadstone.matching.structure.items import Reshape
+from loadstone.matching.structure.steps import Reshape
 
 
 def side(container: str, table: tuple[int, ...] = (), dtype: str = "int64", depth: int = 3) -> list[Item]:

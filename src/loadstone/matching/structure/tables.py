@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from loadstone.matching.structure.items import Assignment, Item, Reshape, Taken
+from loadstone.matching.structure.items import Assignment, Item, Taken
+from loadstone.matching.structure.steps import Reshape
 
 _INTEGERS = frozenset(("int64", "int32", "int16"))  # smaller ones may be quantised weights
 
