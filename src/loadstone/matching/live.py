@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from loadstone.errors import Diagnostic
 from loadstone.matching.probed import Probed
 
 if TYPE_CHECKING:
@@ -19,3 +20,5 @@ class Live(Protocol):
     def apply(self, plan: Plan) -> None: ...
 
     def check(self, plan: Plan, example_input: object, reference: object, outputs: object) -> Probed: ...
+
+    def plausibility(self, plan: Plan) -> tuple[Diagnostic, ...]: ...

@@ -215,6 +215,14 @@ class Plan:
             raise MatchError(Diagnostic("no-probe", f"{self.source_name} is no file with a probe in it"), plan=self)
         return self.live.check(self, example_input, reference, outputs)
 
+    def plausibility(self) -> tuple[Diagnostic, ...]:
+        """Signs in the values that tensors have changed places or were never trained; a warning for each kind.
+
+        Every tensor that the plan loads is read once.  It proves nothing and decides nothing: most wrong matches look
+        plausible, and what has no sign is no proof.
+        """
+        return self._bound().plausibility(self)
+
     def _bound(self) -> Live:
         if self.live is None:
             name = self.target_name

@@ -13,13 +13,13 @@ A tensor that is reshaped, turned, cut or joined on the way becomes a computed o
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from loadstone.errors import Diagnostic, Fix
 from loadstone.keys import nearest, parent
 from loadstone.matching.aliases import may_be_left_over
-from loadstone.matching.answers import read_answers, unfit_answers
+from loadstone.matching.answering import in_the_file, open_questions, read_answers, unfit_answers
 from loadstone.matching.candidates import Candidate
 from loadstone.matching.composing import composed, is_plain
 from loadstone.matching.key_rules import KeyRule, expand
@@ -29,12 +29,9 @@ from loadstone.matching.schema import Schema, Slot
 from loadstone.matching.settle import Computed
 from loadstone.matching.step_shapes import tidied
 from loadstone.matching.structure import GRADES, Assignment, Item, Match, Question, match
-from loadstone.matching.structure.expressions import sources_of, with_keys
+from loadstone.matching.structure.expressions import sources_of
 from loadstone.matching.structure.tables import is_table
-
-_MOST_OPTIONS = 6  # of a question that are shown
-_MOST_ROUNDS = 4  # questions that are answered on trial, to see what waits for them
-_MOST_TRIED = 5_000  # keys for which that is done
+from loadstone.matching.trials import Engine, Trial, tried
 
 
 @dataclass(slots=True)
@@ -87,7 +84,7 @@ def by_structure(
     named, wanted = _led(free, slots, result)
     names = {one.key: one.name for one in named.values()}
     answers, unread = read_answers(options.answers, names, {one.key: one.info.shape for one in free})
-    engine = _Engine(
+    engine = Engine(
         [_source_item(one) for one in named.values()], [_target_item(slot, schema) for slot in wanted], answers
     )
     shapes = {name: one.info.shape for name, one in named.items()}
@@ -103,7 +100,7 @@ def by_structure(
             ruled[target] = assignment
     _place(result, {key: ruled[key] for key in schema.slots if key in ruled}, named, schema)
     questions = [each for each in found.questions if each.target not in ruled]
-    trial = _tried(engine, questions)
+    trial = tried(engine, questions)
     if found.verdict == "refused" and not ruled and not (questions and trial.is_hopeful):
         result.is_refused = True
         result.findings.append(
@@ -111,35 +108,23 @@ def by_structure(
         )
     else:
         _wait(result, trial, named)
-        result.questions = tuple(_in_the_file(question, named) for question in questions)
+        keys = {name: one.key for name, one in named.items()}
+        result.questions = tuple(in_the_file(question, keys) for question in questions)
         # what rules say is not counted: with no question left, nothing is open
         result.admissible = found.admissible if questions or not options.rules else 0.0
-        result.findings += _questions(result.questions, result, strict=options.strict)
+        result.findings += open_questions(result.questions, result.waiting, strict=options.strict)
     _leave(result, named, schema)
     result.findings += unread
     readable = {target: text for target, text in options.answers.items() if target in answers}
-    keys = {one.key: one.info.shape for one in candidates}
-    result.findings += unfit_answers(readable, result.assignments, schema.slots, keys)
+    result.findings += unfit_answers(
+        readable, result.assignments, schema, {one.key: one.info.shape for one in candidates}
+    )
     return result
 
 
 def fitting(schema: Schema, candidates: Sequence[Candidate]) -> Match:
     """What the engine says where nobody decided anything: for a note on a plan by names."""
     return match([_source_item(one) for one in candidates], [_target_item(slot, schema) for slot in _leaders(schema)])
-
-
-class _Engine:
-    """The two sides as items, asked with more answers or fewer."""
-
-    def __init__(self, source: list[Item], target: list[Item], answers: Mapping[str, str]) -> None:
-        self._source = source
-        self._target = target
-        self._answers = answers
-        self.match = match(source, target, answers=answers)
-        self.size = len(source) + len(target)
-
-    def answered(self, more: Mapping[str, str]) -> Match:
-        return match(self._source, self._target, answers={**self._answers, **more})
 
 
 def _source_item(candidate: Candidate) -> Item:
@@ -259,38 +244,7 @@ def _place(
     result.lines += [line for key, line in beside.items() if key not in loaded]
 
 
-@dataclass(slots=True)
-class _Trial:
-    """What answers would settle: model key → (the question, the sources); and whether that leads anywhere."""
-
-    settled: dict[str, tuple[str, list[str]]] = field(default_factory=dict)
-    is_hopeful: bool = True
-
-
-def _tried(engine: _Engine, questions: Sequence[Question]) -> _Trial:
-    """Answer the open questions on trial, with any answer, to see what waits for them."""
-    trial = _Trial()
-    if engine.size > _MOST_TRIED:
-        return trial
-    tried: dict[str, str] = {}
-    last, open_ones = engine.match, list(questions)
-    # of a refused match nothing is applied, so that all of it waits
-    before = {} if last.verdict == "refused" else last.assignments
-    for _ in range(_MOST_ROUNDS):
-        question = next((each for each in open_ones if each.target not in tried and each.options), None)
-        if question is None:
-            break
-        tried[question.target] = question.options[0]
-        last = engine.answered(tried)
-        for target, assignment in last.assignments.items():
-            if target not in before:
-                trial.settled.setdefault(target, (question.target, [taken.key for taken in assignment.sources]))
-        open_ones = list(last.questions)
-    trial.is_hopeful = last.verdict != "refused" or bool(open_ones)
-    return trial
-
-
-def _wait(result: Structural, trial: _Trial, named: Mapping[str, Candidate]) -> None:
+def _wait(result: Structural, trial: Trial, named: Mapping[str, Candidate]) -> None:
     """Both sides of what waits for an answer are ambiguous, and neither missing nor unexpected."""
     placed = {one.key for one in result.candidates} | {line.source for line in result.lines}
     for target, (question, sources) in trial.settled.items():
@@ -327,38 +281,3 @@ def _leave(result: Structural, named: Mapping[str, Candidate], schema: Schema) -
         why = "integers that the model made when it was built"
         tables = [slot for slot in schema.slots.values() if is_table(slot.dtype)]
         result.kept = {slot.key: ("index table", why) for slot in tables if slot.key not in filled}
-
-
-def _in_the_file(question: Question, named: Mapping[str, Candidate]) -> Question:
-    """The same question, its options as keys of the checkpoint."""
-    names = {name: one.key for name, one in named.items()}
-    return replace(question, options=tuple(with_keys(text, names) for text in question.options))
-
-
-def _questions(questions: Sequence[Question], result: Structural, *, strict: bool) -> Iterator[Diagnostic]:
-    """One diagnostic a question, with a line to paste for each answer."""
-    level = None if strict else "warning"
-    for question in questions:
-        waiting = sum(why.endswith(f"about `{question.target}`") for why in result.waiting.values())
-        options = question.options
-        evidence = [("model", question.target)]
-        if question.places > 1 or waiting:
-            places = f"{question.places:,} places like it" if question.places > 1 else "this place"
-            evidence.append(("settles", f"{places}, {waiting:,} tensors" if waiting else places))
-        if len(options) > _MOST_OPTIONS:
-            evidence.append(("options", f"{len(options):,}, of which {_MOST_OPTIONS} are shown"))
-        yield Diagnostic(
-            "open-question",
-            question.text,
-            tuple(evidence),
-            tuple(
-                Fix(
-                    "if it is so" if len(options) == 1 else f"if it is `{option}`",
-                    f"answers={{{question.target!r}: {option!r}}}".replace("'", '"'),
-                    "unsafe",
-                )
-                for option in options[:_MOST_OPTIONS]
-            ),
-            (question.target,),
-            level,  # type: ignore[arg-type]
-        )

@@ -64,6 +64,12 @@ class Bound:
             raise RecipeError(Diagnostic("invalid-option", message))
         return same_function(self.model, reference, example_input, origins_of(plan))
 
+    def plausibility(self, plan: Plan) -> tuple[Diagnostic, ...]:
+        from loadstone.model.plausibility import conflicting, implausible, read
+
+        reader = Reader(plan.sources, self.loading.memory)
+        return *implausible(read(plan.loaded, reader)), *conflicting(plan.actions, reader)
+
 
 def origins_of(plan: Plan) -> dict[str, Assignment]:
     """Key of the model → what it is made of, whether names said so or structure."""

@@ -1,13 +1,13 @@
 """What a checkpoint says about its optimizer: the state, and the names, shapes and order of the parameters beside it.
 
-How the file's names become the model's is decided by the plan for the weights, so that a prefix, a renamed layer or a
-tied parameter means the same for a parameter and for its momentum.
+How the file's names become the model's is decided by the plan for the weights, so that a prefix, a renamed layer, a
+tied parameter or a joined one means the same for a parameter and for its momentum.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
@@ -15,16 +15,30 @@ from torch import nn
 from loadstone.checkpoint import Checkpoint
 from loadstone.errors import Diagnostic, Fix, MatchError
 from loadstone.matching.plan import Action, Plan
+from loadstone.matching.structure import Assignment
+from loadstone.matching.structure.items import Taken
 from loadstone.model.load import plan as plan_weights
+from loadstone.tensors import TensorInfo
 from loadstone.training.layouts import Part, find_parts
+from loadstone.training.optimizer_names import model_names
+from loadstone.training.optimizer_rearranging import Move, used_twice
 
 # Formats that keep the keys of a state dict in its order; safetensors sorts them by dtype and name, DCP by name.
 _IN_ORDER = frozenset({"torch-zip", "torch-legacy", "torch-tar", "torchscript"})
 
 
+# What a plan may do to weights that leaves the numbers themselves; moments are not moved along with anything else.
+_AS_THEY_ARE = frozenset({"cast", "compare", "compose"})
+
+
 @dataclass(frozen=True, slots=True)
 class FileFacts:
-    """What `plan_optimizer` wants to know of a file; its arguments of these names say more."""
+    """What `plan_optimizer` wants to know of a file; its arguments of these names say more.
+
+    Attributes:
+        moves: by the model's name, how a parameter is made of others of the file.
+        changed: why state is not carried over, by name on either side, where weights change on the way.
+    """
 
     saved: Any
     file_names: tuple[str, ...] | None
@@ -32,6 +46,7 @@ class FileFacts:
     file_dtypes: Mapping[str, str]
     is_defined_order: bool
     renames: Mapping[str, str]
+    moves: Mapping[str, Move]
     changed: Mapping[str, str]
 
 
@@ -49,42 +64,78 @@ def facts_of(
     Raises MatchError (optimizer-invalid, ambiguous-part) where the checkpoint has no optimizer, or several.
     """
     found = _chosen(find_parts(checkpoint.tree, checkpoint.sets).all("optimizer"), part, checkpoint.name)
-    infos = checkpoint.weights if checkpoint.sets else {}
-    made = weights if weights is not None or not infos else plan_weights(model, checkpoint, strict=False)
-    actions = made.actions if made is not None else ()
-    renames, changed = _renamed(actions)
-    return FileFacts(
-        found.value,
-        tuple(infos) or None,
-        {key: info.shape for key, info in infos.items()},
-        {key: info.dtype for key, info in infos.items()},
-        checkpoint.format in _IN_ORDER,
-        renames,
-        changed,
+    if weights is None and checkpoint.sets:
+        weights = plan_weights(model, checkpoint, strict=False)
+    if weights is None:
+        return FileFacts(found.value, None, {}, {}, checkpoint.format in _IN_ORDER, {}, {}, {})
+    facts = facts_beside(found.value, model, weights)
+    return replace(
+        facts,
+        file_names=tuple(dict.fromkeys(_firsts(weights.sources).values())) or None,
+        is_defined_order=checkpoint.format in _IN_ORDER,
     )
 
 
-def _renamed(actions: Iterable[Action]) -> tuple[dict[str, str], dict[str, str]]:
-    """The model's name for each name of the file, "" where it has none; and why parameters on either side have none.
-
-    The momentum of a weight that is turned, cut or joined on its way is not that of the weight in the model, and would
-    fit a square one all the same.
-    """
+def facts_beside(saved: Any, model: nn.Module, weights: Plan) -> FileFacts:
+    """What the plan for the weights says about an optimizer's state that was saved beside them."""
+    names, infos = model_names(model), weights.sources
+    shapes = {key: info.shape for key, info in infos.items()}
+    made = {
+        str(each.target): _made(each, weights)
+        for each in weights.loaded
+        if each.source is not None and names.first(str(each.target)) is not None
+    }
+    copied = used_twice(made.values(), shapes, _firsts(infos))
     renames: dict[str, str] = {}
+    moves: dict[str, Move] = {}
     changed: dict[str, str] = {}
-    for each in actions:
+    for each in weights.actions:
+        target, assignment = each.target, made.get(each.target or "")
         composed = next((op.text for op in each.ops if op.name == "compose"), None)
-        if composed is not None and each.target is not None:
-            changed[each.target] = f"its weights are changed on the way ({composed}), its state is not"
+        computed = _computed(each, weights)
+        if assignment is not None and copied.intersection(taken.key for taken in assignment.sources):
+            computed = "its weights go to several parameters, its state to none"
+        if target is not None and computed is not None:
+            changed[target] = computed
+        elif assignment is not None and composed is not None:
+            moves[names.first(assignment.target) or assignment.target] = Move(assignment, composed)
         if each.source is None:
             continue
-        if each.target is not None and composed is None:
-            renames[each.source] = each.target
-        elif each.target is not None or each.status in ("joined", "ambiguous", "unexpected"):
+        if target is not None and composed is None and computed is None:
+            renames[each.source] = target
+        elif target is not None or each.status in ("joined", "ambiguous", "unexpected"):
             renames.setdefault(each.source, "")
-            if each.status == "joined" or composed is not None:
-                changed.setdefault(each.source, "its weights are changed on the way, its state is not")
-    return renames, changed
+            if computed is not None:
+                changed.setdefault(each.source, computed)
+    dtypes = {key: info.dtype for key, info in infos.items()}
+    return FileFacts(saved, None, shapes, dtypes, False, renames, moves, changed)
+
+
+def _made(action: Action, weights: Plan) -> Assignment:
+    """What a parameter is made of."""
+    plain = Assignment(str(action.target), (Taken(str(action.source)),), (), "exact", action.how)
+    return weights.compositions.get(plain.target, plain)
+
+
+def _computed(action: Action, weights: Plan) -> str | None:
+    """Why state cannot follow, where other numbers are made; where another shape says so better, that is left to it."""
+    found = next((op.text for op in action.ops if op.name not in _AS_THEY_ARE), None)
+    if found is None or action.source is None or action.target is None:
+        return None
+    is_reshaped = weights.sources[action.source].shape != weights.schema.slots[action.target].shape
+    if is_reshaped and action.target not in weights.compositions:
+        return None
+    return f"its weights are computed ({found}), its state is not"
+
+
+def _firsts(infos: Mapping[str, TensorInfo]) -> dict[str, str]:
+    """By key, the first key of the same memory: of tied parameters the optimizer has one."""
+    first: dict[tuple[object, ...], str] = {}
+    found = {}
+    for key, info in infos.items():
+        view = (key,) if info.storage is None else (id(info.storage), info.offset, info.shape, info.stride, info.dtype)
+        found[key] = first.setdefault(view, key)
+    return found
 
 
 def _chosen(found: tuple[Part, ...], part: str | None, name: str) -> Part:

@@ -27,6 +27,7 @@ from torch.optim import Optimizer
 
 from loadstone.checkpoint import open_checkpoint
 from loadstone.errors import Diagnostic, Fix, MatchError, RecipeError
+from loadstone.model.options import PlanOptions
 from loadstone.runs.keep import Keep, Mode
 from loadstone.runs.listing import Entry
 from loadstone.training import loaders
@@ -119,7 +120,13 @@ class Run:
         return self._loop.batch
 
     def resume(
-        self, *, strict: Strict = "exact", checkpoint: str | os.PathLike[str] | None = None, match: str = "names"
+        self,
+        *,
+        strict: Strict = "exact",
+        checkpoint: str | os.PathLike[str] | None = None,
+        match: str = "names",
+        answers: Mapping[str, str] | None = None,
+        recipe: str | os.PathLike[str] | None = None,
     ) -> Progress:
         """Go on from the newest whole checkpoint, or from `checkpoint`; zeros where there is none yet.
 
@@ -127,10 +134,12 @@ class Run:
             strict: "exact": any difference is an error that lists it.  "transfer": weights and optimizer state go by
                 name, and the report says what starts anew.  "weights": the model alone; finished epochs stay finished.
             checkpoint: a path, or a name in the directory; also one that other code wrote in the usual layouts.
-            match: as in `plan`; the state of weights that "structure" turns, cuts or joins starts anew.
+            match, answers, recipe: as in `plan`, for a model of another implementation.  Where "structure" turns, cuts
+                or joins weights, moments of the optimizer that are one number a weight go the same way.
 
         Raises:
-            MatchError: resume-differs, and every diagnostic of the parts that differ; everything is as it was.
+            MatchError: resume-differs, open-question, and every diagnostic of the parts that differ; everything is as
+                it was.
             IntegrityError: damaged-checkpoint, where no checkpoint is whole; file-not-found.
         """
         if strict not in ("exact", "transfer", "weights"):
@@ -144,7 +153,8 @@ class Run:
         with open_checkpoint(entry.path) as opened:
             saved = read_run(opened)
             data = None if self._loop.loader is None else loaders.fingerprint(self._loop.loader)
-            made = plan_resume(self._parts, saved, strict, config=self._config, data=data, match=match)
+            matching: PlanOptions = {"match": match, "answers": answers, "recipe": recipe}
+            made = plan_resume(self._parts, saved, strict, config=self._config, data=data, matching=matching)
             if made.errors:
                 summary = f"`{entry.path.name}` cannot be resumed ({strict}); nothing was changed"
                 raise MatchError(*made.errors, summary=summary)

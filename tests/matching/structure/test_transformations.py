@@ -219,6 +219,56 @@ def test_three_siblings_of_one_shape_are_no_pair() -> None:
     assert not any(len(one.sources) > 1 for one in match(source, gated("fc1", "out")).assignments.values())
 
 
+# experts -------------------------------------------------------------------------------------------------------------
+
+
+def experts(bias: bool = False) -> list[Item]:
+    shapes = {"up": (12, 8), "down": (8, 12)}
+    items = [Item(f"layers.{block}.router.weight", (3, 8)) for block in range(2)]
+    for block, number, name in ((b, n, name) for b in range(2) for n in range(3) for name in shapes):
+        items.append(Item(f"layers.{block}.experts.{number}.{name}.weight", shapes[name]))
+        items += [Item(f"layers.{block}.experts.{number}.{name}.bias", shapes[name][:1])] if bias else []
+    return items
+
+
+def in_one(up: tuple[int, ...], down: tuple[int, ...], bias: bool = False) -> list[Item]:
+    items = [Item(f"blocks.{block}.gate.weight", (3, 8)) for block in range(2)]
+    for block in range(2):
+        items += [Item(f"blocks.{block}.mlp.wi", (3, *up)), Item(f"blocks.{block}.mlp.wo", (3, *down))]
+        if bias:
+            items += [Item(f"blocks.{block}.mlp.wi_bias", (3, 12)), Item(f"blocks.{block}.mlp.wo_bias", (3, 8))]
+    return items
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_biases_of_experts_say_which_way_their_matrices_are_stored(turned) -> None:
+    source = experts(bias=True)
+    target = in_one((8, 12), (12, 8), bias=True) if turned else in_one((12, 8), (8, 12), bias=True)
+    result = match(source, target)
+    assert (result.verdict, result.questions) == ("complete", ())
+    values = numbers(source)
+    rows = [values[f"layers.1.experts.{number}.up.weight"] for number in range(3)]
+    assert np.array_equal(made(result, "blocks.1.mlp.wi", values), np.stack([row.T if turned else row for row in rows]))
+    biases = np.stack([values[f"layers.1.experts.{number}.down.bias"] for number in range(3)])
+    assert np.array_equal(made(result, "blocks.1.mlp.wo_bias", values), biases)
+    back, values = match(target, source), numbers(target)
+    assert back.verdict == "complete"
+    stored = values["blocks.1.mlp.wi"][2]
+    assert np.array_equal(made(back, "layers.1.experts.2.up.weight", values), stored.T if turned else stored)
+    assert np.array_equal(made(back, "layers.1.experts.2.up.bias", values), values["blocks.1.mlp.wi_bias"][2])
+
+
+def test_experts_without_a_bias_and_without_a_gate_may_be_stored_either_way_and_are_asked_about() -> None:
+    result = match(experts(), in_one((12, 8), (8, 12)))
+    assert not any("mlp" in key for key in result.assignments)
+    assert result.questions
+
+
+def test_another_number_of_experts_is_not_stacked() -> None:
+    fewer = [item for item in experts(bias=True) if ".experts.2." not in item.key]
+    assert match(fewer, in_one((12, 8), (8, 12), bias=True)).verdict == "refused"
+
+
 # what was not asked --------------------------------------------------------------------------------------------------
 
 

@@ -11,10 +11,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
+from loadstone.matching.structure.fusing import last
 from loadstone.matching.structure.items import Assignment, Kind
-from loadstone.matching.structure.layers import Layer
+from loadstone.matching.structure.layers import Layer, Piece
 from loadstone.matching.structure.reordering import Recipe, keys_of, main_keys, main_part, reordered
 from loadstone.matching.structure.solve import State
+from loadstone.matching.structure.stacking import TURNED
 from loadstone.matching.structure.words import Path, part_of, stacking
 
 _ROTARY = "both turn the same rows of q and k for rotary positions, halves or neighbours"
@@ -93,7 +95,7 @@ def _doubt(
         ("" if a in flat else shaky.get(a, ""), "pick"),
         (source.assumed or target.assumed, "order"),
         (stacked, "gates" if stacked is _GATES else "heads"),
-        (_HALVES if a in halved and _last(source) != _last(target) else "", "order"),
+        (_HALVES if a in halved and last(source) != last(target) else "", "order"),
         (_ROTARY if is_rotary and _turns(source, target) else "", "rotary"),
     )
     text, kind = next((reason for reason in reasons if reason[0]), ("", "pick"))
@@ -106,15 +108,27 @@ def _doubt_of(state: State, a: int, text: str, kind: Kind) -> Doubt:
 
 
 def _options(source: Layer, target: Layer, text: str) -> tuple[str, ...]:
-    """The source's tensors as they are, and the other way round where two parts are stacked in an unknown order."""
-    keys = main_keys(source)
+    """The source's tensors as they are; and what else may be, where that is one other thing."""
+    keys, piece, into = main_keys(source), main_part(source).pieces[0], main_keys(target)
     plain = " + ".join(keys)
-    if source.assumed and len(keys) == 2:
-        return plain, " + ".join(reversed(keys))
-    if text is _HALVES or (target.assumed and len(main_keys(target)) == 2):
-        turn = " | t()" if main_part(source).pieces[0].turned else ""
-        return plain, f"{plain}{turn} | blocks(0; 1, 0)"
+    if TURNED in (source.assumed, target.assumed):
+        return plain, " + ".join(f"({key} | t())" for key in keys) if len(keys) > 1 else f"{plain} | permute(0, 2, 1)"
+    if source.assumed and len(keys) % 2 == 0:
+        return plain, " + ".join(keys[at ^ 1] for at in range(len(keys)))
+    if text is _HALVES or (target.assumed and len(into) % 2 == 0):
+        return plain, f"{plain}{_outputs_first(piece, main_part(source).shape)} | {_swapped(max(len(into), 2))}"
     return (plain,)
+
+
+def _outputs_first(piece: Piece, shape: tuple[int, ...]) -> str:
+    """Steps that bring a stored matrix, or a stack of them, into rows."""
+    stacked = len(piece.item.shape) == 3
+    turn = (" | permute(0, 2, 1)" if stacked else " | t()") if piece.turned else ""
+    return f"{turn} | reshape({shape[0]}, {shape[1]})" if stacked else turn
+
+
+def _swapped(parts: int) -> str:
+    return f"blocks(0; {', '.join(str(at ^ 1) for at in range(parts))})"
 
 
 def _gated(layers: Sequence[Layer]) -> frozenset[int]:
@@ -132,10 +146,6 @@ def _gated(layers: Sequence[Layer]) -> frozenset[int]:
         for index, (container, outputs, inputs) in matrices.items()
         if outputs % 2 == 0 and (container, inputs, outputs // 2) in beside and (container, outputs) not in taken
     )
-
-
-def _last(layer: Layer) -> str:
-    return layer.text.rpartition(".")[2]
 
 
 def template(state: State, doubt: Doubt) -> object:

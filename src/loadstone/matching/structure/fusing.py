@@ -89,38 +89,39 @@ def _pairs(layers: Sequence[Layer], other: Sequence[Layer]) -> list[tuple[list[L
         siblings.setdefault((layer.text.rpartition(".")[0], layer.signature), []).append(layer)
     names: dict[Signature, dict[str, None]] = {}
     for layer in other:
-        names.setdefault(layer.signature, {})[_last(layer)] = None
+        names.setdefault(layer.signature, {})[last(layer)] = None
     found = []
     for (parent, signature), members in siblings.items():
         if len(members) != 2 or all(len(shape) < 2 for _, shape in signature):
             continue
         members = sorted(members, key=lambda layer: layer.text)
-        text = ".".join(filter(None, (parent, "_".join(map(_last, members)))))
+        text = ".".join(filter(None, (parent, "_".join(map(last, members)))))
         whole = _joined(text, members)
         if whole is None or whole.signature not in names:
             continue
-        said = {_order(members, name) for name in names[whole.signature]}
+        said = {order_said([last(member) for member in members], name) for name in names[whole.signature]}
         if said == {(1, 0)}:
             members = members[::-1]
         assumed = "" if said in ({(0, 1)}, {(1, 0)}) else f"`{members[0].text}` comes before `{members[1].text}`"
         joined = _joined(text, members, assumed)
         if joined is not None:
-            words = tuple(token for member in members for token in tokens(_last(member)) if isinstance(token, str))
+            words = tuple(token for member in members for token in tokens(last(member)) if isinstance(token, str))
             found.append((members, replace(joined, path=(*tokens(parent), *words))))
     return found
 
 
-def _order(members: Sequence[Layer], name: str) -> tuple[int, ...]:
-    """The order in which the name of a stacked layer holds what tells its parts apart; () where it does not."""
-    words = [[str(token) for token in tokens(_last(member))] for member in members]
+def order_said(names: Sequence[str], whole: str) -> tuple[int, ...]:
+    """The order in which the name of a stacked layer holds what tells its two parts apart; () where it does not."""
+    words = [[str(token) for token in tokens(name)] for name in names]
     own = ["".join(word for word in mine if word not in other) for mine, other in (words, words[::-1])]
-    plain = "".join(map(str, tokens(name)))
+    plain = "".join(map(str, tokens(whole)))
     if not all(own) or own[0] in own[1] or own[1] in own[0]:
         return ()
     return next((order for order in ((0, 1), (1, 0)) if "".join(own[at] for at in order) in plain), ())
 
 
-def _last(layer: Layer) -> str:
+def last(layer: Layer) -> str:
+    """The last component of its name."""
     return layer.text.rpartition(".")[2]
 
 

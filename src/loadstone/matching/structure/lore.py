@@ -12,7 +12,7 @@ second of two is not the second of three; and then one pair is not enough to lea
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from loadstone.matching.structure.layers import Layer, Signature
@@ -25,7 +25,9 @@ _ENOUGH = 2  # pairs that make a rule where numbers count
 
 @dataclass(slots=True)
 class Lore:
-    endings: dict[tuple[Path, Path], int] = field(default_factory=dict)
+    endings: dict[Path, dict[Path, int]] = field(default_factory=dict)
+    backward: dict[Path, dict[Path, None]] = field(default_factory=dict)
+    templates: dict[tuple[Path, Path], None] = field(default_factory=dict)
     left: dict[str, int] = field(default_factory=dict)  # word → pairs whose source has it
     right: dict[str, int] = field(default_factory=dict)
     both: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -34,12 +36,11 @@ class Lore:
 
     def learn(self, source: Layer, target: Layer, marked: tuple[Path, Path], *, said: bool) -> None:
         """Take a pair in, also with its numbers marked by the size of their families; one that was said counts more."""
-        weight = _ENOUGH if said else 1
-        for left, right in (marked, (_blank(source.path), _blank(target.path))):
-            for i in range(1, min(_LENGTH, len(left)) + 1):
-                for j in range(1, min(_LENGTH, len(right)) + 1):
-                    key = (left[-i:], right[-j:])
-                    self.endings[key] = self.endings.get(key, 0) + weight
+        self._learn_endings(*marked, _ENOUGH if said else 1)
+        blank = _blank(source.path), _blank(target.path)
+        if blank not in self.templates:  # once is as good as often
+            self.templates[blank] = None
+            self._learn_endings(*blank, 1)
         ours, theirs, signature = _words(source.path), _words(target.path), source.signature
         for word in theirs:
             self.right[word] = self.right.get(word, 0) + 1
@@ -50,6 +51,15 @@ class Lore:
             for other in theirs:
                 self.both[word, other] = self.both.get((word, other), 0) + 1
         self.of_signature[signature] = self.of_signature.get(signature, 0) + 1
+
+    def _learn_endings(self, left: Path, right: Path, weight: int) -> None:
+        for i in range(1, min(_LENGTH, len(left)) + 1):
+            x = left[-i:]
+            known = self.endings.setdefault(x, {})
+            for j in range(1, min(_LENGTH, len(right)) + 1):
+                y = right[-j:]
+                known[y] = known.get(y, 0) + weight
+                self.backward.setdefault(y, {})[x] = None
 
     def splits(
         self,
@@ -74,14 +84,14 @@ class Lore:
     def _by_endings(self, left: dict[Path, list[int]], right: dict[Path, list[int]], enough: int) -> list[Split]:
         splits = []
         for x, members in left.items():
-            found = [y for y in right if self.endings.get((x, y))]
+            found = _both(self.endings.get(x, {}), right)
             if not found:
                 continue
             y = found[0]
-            alone = len(found) == 1 and not any(self.endings.get((other, y)) for other in left if other != x)
+            alone = len(found) == 1 and _both(self.backward[y], left) == [x]
             if not alone or len(members) != len(right[y]):
                 return []
-            if self.endings[x, y] >= enough:
+            if self.endings[x][y] >= enough:
                 words = f"`…{_shown(x)}` is `…{_shown(y)}` elsewhere"
                 splits.append(Split(members, right[y], "rule", words))
         return splits
@@ -114,6 +124,11 @@ class Lore:
         """Of layers with one signature, some pairs have the word and some have not."""
         signatures = self.with_word.get(word, {})
         return any(count < self.of_signature[signature] for signature, count in signatures.items())
+
+
+def _both(one: Mapping[Path, object], other: Mapping[Path, object]) -> list[Path]:
+    """What is in both; of endings as many may be known as there are blocks, or in a group."""
+    return [path for path in one if path in other] if len(one) < len(other) else [p for p in other if p in one]
 
 
 def _blank(path: Path) -> Path:

@@ -17,14 +17,18 @@ splits stays a group, and becomes a question.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 from loadstone.matching.structure.items import Grade
 from loadstone.matching.structure.layers import Layer
 from loadstone.matching.structure.lore import Lore
 from loadstone.matching.structure.tries import Split, branches, trie
 from loadstone.matching.structure.words import Path
+
+Families = dict[Path, dict[int, int]]  # what comes before a number → number → its rank
 
 _MANY = 200  # layers in a group
 _STRENGTH: dict[Grade, int] = {
@@ -54,8 +58,8 @@ class State:
     backward: dict[int, int] = field(default_factory=dict)
     under: tuple[dict[Path, tuple[int, Path]], dict[Path, tuple[int, Path]]] = field(default_factory=lambda: ({}, {}))
     lore: Lore = field(default_factory=Lore)
-    numbers: dict[tuple[Path, Path], dict[int, int]] = field(default_factory=dict)
-    families: tuple[dict[Path, list[int]], dict[Path, list[int]]] = field(default_factory=lambda: ({}, {}))
+    numbers: dict[tuple[Path, Path], tuple[dict[int, int], dict[int, int]]] = field(default_factory=dict)
+    families: tuple[Families, Families] = field(default_factory=lambda: ({}, {}))
     marked: tuple[list[Path], list[Path]] = field(default_factory=lambda: ([], []))
     orders: dict[tuple[Path, Path], dict[int, tuple[int, int]]] = field(default_factory=dict)
 
@@ -92,32 +96,50 @@ class State:
 
     def agrees(self, splits: Iterable[Split]) -> bool:
         """The numbers these splits pair are not paired otherwise, and do not cross what is paired for other reasons."""
+        bounds: dict[tuple[Path, Path], _Bounds] = {}
         for split in splits:
             if not split.numbers:
                 continue
             family, number, other, partner = split.numbers
-            if split.is_whole and not self._same_rank(split.numbers):
-                return False
-            known = self.numbers.get((family, other), {})
-            if split.is_whole and known.get(number, partner) != partner:
-                return False
-            if split.is_whole and any(value == partner and key != number for key, value in known.items()):
-                return False
-            for key, (least, most) in self.orders.get((family, other), {}).items():
-                if (key < number and least > partner) or (key > number and most < partner):
+            if split.is_whole:
+                there, back = self.numbers.get((family, other), ({}, {}))
+                if there.get(number, partner) != partner or back.get(partner, number) != number:
                     return False
+                if not self._same_rank(split.numbers):
+                    return False
+            if (family, other) not in bounds:
+                bounds[family, other] = _Bounds(self.orders.get((family, other), {}))
+            if bounds[family, other].crosses(number, partner):
+                return False
         return True
 
     def _same_rank(self, numbers: tuple[Path, int, Path, int]) -> bool:
         """Of two families with as many members, the third belongs to the third, whatever this group has of them."""
-        left, right = self.families[0].get(numbers[0], []), self.families[1].get(numbers[2], [])
-        return len(left) != len(right) or left.index(numbers[1]) == right.index(numbers[3])
+        left, right = self.families[0].get(numbers[0], {}), self.families[1].get(numbers[2], {})
+        return len(left) != len(right) or left[numbers[1]] == right[numbers[3]]
 
     def note(self, splits: Iterable[Split]) -> None:
         for split in splits:
             if split.numbers and split.is_whole:
                 family, number, other, partner = split.numbers
-                self.numbers.setdefault((family, other), {})[number] = partner
+                there, back = self.numbers.setdefault((family, other), ({}, {}))
+                there[number], back[partner] = partner, number
+
+
+class _Bounds:
+    """Of the numbers of two families that are paired: how far the partners of what comes before and after reach."""
+
+    def __init__(self, orders: Mapping[int, tuple[int, int]]) -> None:
+        self._keys = sorted(orders)
+        self._before = list(accumulate((orders[key][0] for key in self._keys), max))
+        self._after = list(accumulate((orders[key][1] for key in reversed(self._keys)), min))[::-1]
+
+    def crosses(self, number: int, partner: int) -> bool:
+        """A lower number has a higher partner, or a higher number a lower one."""
+        below, above = bisect_left(self._keys, number), bisect_right(self._keys, number)
+        return (below > 0 and self._before[below - 1] > partner) or (
+            above < len(self._keys) and self._after[above] < partner
+        )
 
 
 def _places(path: Path) -> list[tuple[Path, int]]:
@@ -125,7 +147,7 @@ def _places(path: Path) -> list[tuple[Path, int]]:
     return [(path[:depth], token) for depth, token in enumerate(path) if isinstance(token, int)]
 
 
-def _marked(layers: Sequence[Layer], families: dict[Path, list[int]]) -> list[Path]:
+def _marked(layers: Sequence[Layer], families: Families) -> list[Path]:
     """Paths with every number as "number/members of its family"."""
     return [
         tuple(
@@ -136,13 +158,13 @@ def _marked(layers: Sequence[Layer], families: dict[Path, list[int]]) -> list[Pa
     ]
 
 
-def _families(layers: Sequence[Layer]) -> dict[Path, list[int]]:
-    """All numbers that follow a path, in order."""
+def _families(layers: Sequence[Layer]) -> Families:
+    """All numbers that follow a path, each with its rank."""
     found: dict[Path, dict[int, None]] = {}
     for layer in layers:
         for family, number in _places(layer.path):
             found.setdefault(family, {})[number] = None
-    return {family: sorted(numbers) for family, numbers in found.items()}
+    return {family: {n: rank for rank, n in enumerate(sorted(numbers))} for family, numbers in found.items()}
 
 
 def solve(source: Sequence[Layer], target: Sequence[Layer], groups: list[Group]) -> State:

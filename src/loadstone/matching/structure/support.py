@@ -25,6 +25,7 @@ from loadstone.matching.structure.layers import Layer
 from loadstone.matching.structure.solve import State
 
 _WHOLE = 3  # layers of a container that is whole, at least
+_FEW = 100  # layers that a head, a vocabulary or channels of another size touch, at most
 
 
 @dataclass(slots=True)
@@ -166,7 +167,7 @@ def _left_over(state: State) -> tuple[tuple[frozenset[int], frozenset[int]], tup
 
 def _are_resized(left: Sequence[Layer], right: Sequence[Layer]) -> bool:
     """What is left over on either side is the same, but for one length that changes alike everywhere."""
-    if len(left) != len(right):
+    if len(left) != len(right) or len(left) > _FEW:
         return False
     changes = [_changes(one, other) for one in left for other in right]
     alike = [each for each in changes if each is not None and len(each) == 1]

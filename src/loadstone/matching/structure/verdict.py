@@ -7,6 +7,7 @@ head more or less, a neck or a backbone inside a larger model leave nothing ther
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -31,16 +32,32 @@ def left_over(
 
 def _with_near(items: Sequence[Item], others: Sequence[Item]) -> tuple[Unmatched, ...]:
     """Each with the one item of the other side that is like it but for one axis, where there is exactly one."""
-    by_axes: dict[tuple[str, int], list[Item]] = {}
+    shelves: dict[_Shelf, dict[tuple[int, ...], list[Item]]] = {}
+    sizes: Counter[_Shelf] = Counter()
     for other in others:
-        by_axes.setdefault((place(other.key)[2], len(other.shape)), []).append(other)
+        for shelf in _shelves(other):
+            shelves.setdefault(shelf, {}).setdefault(other.shape, []).append(other)
+            sizes[shelf] += 1
     result = []
     for item in items:
-        alike = by_axes.get((place(item.key)[2], len(item.shape)), ())
-        near = [other for other in alike if sum(a != b for a, b in zip(item.shape, other.shape, strict=True)) == 1]
-        text = f"`{near[0].key}` is {_times(near[0].shape)}, this is {_times(item.shape)}" if len(near) == 1 else ""
+        known = [shelf for shelf in _shelves(item) if shelf in shelves]
+        near = {shelf: sizes[shelf] - len(shelves[shelf].get(item.shape, ())) for shelf in known}
+        text = ""
+        if sum(near.values()) == 1:
+            [shelf] = (shelf for shelf, count in near.items() if count)
+            [one] = (other for shape, alike in shelves[shelf].items() if shape != item.shape for other in alike)
+            text = f"`{one.key}` is {_times(one.shape)}, this is {_times(item.shape)}"
         result.append(Unmatched(item.key, text))
     return tuple(result)
+
+
+_Shelf = tuple[str, int, tuple[int, ...]]
+
+
+def _shelves(item: Item) -> list[_Shelf]:
+    """One for each axis: what shares a shelf differs in the length of that axis, or not at all."""
+    role = place(item.key)[2]
+    return [(role, axis, item.shape[:axis] + item.shape[axis + 1 :]) for axis in range(len(item.shape))]
 
 
 def verdict(
