@@ -151,6 +151,74 @@ def test_parts_of_a_stacked_projection_are_reordered_alone() -> None:
             assert np.array_equal(made(result, f"b.{name}_proj.{leaf}", values), expected)
 
 
+# gate and up ---------------------------------------------------------------------------------------------------------
+
+
+def gated(*names: str, blocks: int = 2) -> list[Item]:
+    """Blocks of a gated MLP: the layers into it apart, or in one, and the layer out of it, which is named last."""
+    into = 12 if len(names) == 3 else 24
+    items = [Item("norm.weight", (8,))]
+    for number in range(blocks):
+        for name in names[:-1]:
+            items += linear(f"layers.{number}.mlp.{name}", into, 8)
+        items += linear(f"layers.{number}.mlp.{names[-1]}", 8, 12)
+    return items
+
+
+@pytest.mark.parametrize(
+    ("apart", "joined", "order"),
+    [
+        (("gate_proj", "up_proj", "down"), "gate_up_proj", (0, 1)),
+        (("up_proj", "gate_proj", "down"), "gate_up_proj", (1, 0)),
+        (("w1", "w2", "w3"), "w12", (0, 1)),
+    ],
+)
+def test_gate_and_up_are_joined_in_the_order_that_the_joined_name_says(apart, joined, order) -> None:
+    source, target = gated(*apart), gated(joined, "out")
+    result = match(source, target)
+    assert (result.verdict, result.questions) == ("complete", ())
+    values = numbers(source)
+    parts = [values[f"layers.1.mlp.{apart[at]}.bias"] for at in order]
+    assert np.array_equal(made(result, f"layers.1.mlp.{joined}.bias", values), np.concatenate(parts))
+    back = match(target, source)
+    assert back.verdict == "complete"
+    values = numbers(target)
+    half = values[f"layers.1.mlp.{joined}.weight"][:12]
+    assert np.array_equal(made(back, f"layers.1.mlp.{apart[order[0]]}.weight", values), half)
+
+
+@pytest.mark.parametrize(("apart", "joined"), [(("w1", "w3", "w2"), "w12"), (("fc1_g", "fc1_x", "fc2"), "fc1")])
+def test_where_the_joined_name_does_not_say_the_order_both_are_offered_once_for_all_blocks(apart, joined) -> None:
+    source, target = gated(*apart), gated(joined, "out")
+    for one, other in ((source, target), (target, source)):
+        [question] = match(one, other).questions
+        assert (question.kind, question.places, len(question.options)) == ("order", 2, 2)
+        values, found = numbers(one), []
+        for option in question.options:
+            result = match(one, other, answers={question.target: option})
+            assert result.verdict == "complete"
+            found.append(made(result, question.target.replace("0", "1"), values))
+        assert not np.array_equal(*found)
+    assert np.array_equal(found[0], values[f"layers.1.mlp.{joined}.weight"][:12])
+    assert np.array_equal(found[1], values[f"layers.1.mlp.{joined}.weight"][12:])
+
+
+def test_which_half_is_the_gate_is_asked_where_both_sides_stack_them_under_other_names() -> None:
+    assert not match(gated("fc1", "fc2"), gated("fc1", "out")).questions
+    source, target = gated("fc1", "fc2"), gated("w12", "out")
+    [question] = match(source, target).questions
+    assert (question.kind, question.places, len(question.options)) == ("order", 2, 2)
+    result = match(source, target, answers={question.target: question.options[1]})
+    values = numbers(source)
+    turned = np.roll(values["layers.1.mlp.fc1.bias"], 12)
+    assert np.array_equal(made(result, "layers.1.mlp.w12.bias", values), turned)
+
+
+def test_three_siblings_of_one_shape_are_no_pair() -> None:
+    source = [*gated("a", "b", "c"), *linear("layers.0.mlp.d", 12, 8), *linear("layers.1.mlp.d", 12, 8)]
+    assert not any(len(one.sources) > 1 for one in match(source, gated("fc1", "out")).assignments.values())
+
+
 # what was not asked --------------------------------------------------------------------------------------------------
 
 

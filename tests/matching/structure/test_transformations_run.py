@@ -106,6 +106,46 @@ def test_heads_and_parts_are_brought_together_both_ways() -> None:
     loaded(Attention("query_key_value", by_heads=True), parts, example, back)
 
 
+class Gated(nn.Module):
+    """Gated MLPs, with gate and up apart or in one matrix."""
+
+    def __init__(self, *names: str, gate: int = 0) -> None:
+        super().__init__()
+        self.names, self.gate = names, gate
+        shapes = [(8, 24 // (len(names) - 1))] * (len(names) - 1) + [(12, 8)]
+        layer = lambda: nn.ModuleDict({name: nn.Linear(*shape) for name, shape in zip(names, shapes, strict=True)})  # noqa: E731
+        self.layers = nn.ModuleList(layer() for _ in range(3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for layer in self.layers:
+            *into, out = (layer[name] for name in self.names)
+            both = torch.cat([each(x) for each in into], -1).chunk(2, -1)
+            x = x + out(functional.silu(both[self.gate]) * both[1 - self.gate])
+        return x
+
+
+def test_gate_and_up_are_joined_and_cut() -> None:
+    example = torch.randn(2, 8)
+    apart, joined = Gated("gate_proj", "up_proj", "down_proj"), Gated("gate_up_proj", "down_proj")
+    plan = loaded(joined, apart, example)
+    assert plan.rules["layers.{a}.gate_up_proj.*"] == "layers.{a}.gate_proj.* + layers.{a}.up_proj.*"
+    loaded(Gated("gate_proj", "up_proj", "down_proj"), joined, example)
+
+
+def test_a_gate_that_comes_second_is_found_by_the_second_answer() -> None:
+    example = torch.randn(2, 8)
+    joined = Gated("fc1", "fc2", gate=1)
+    plan = ls.plan(joined, Gated("w1", "w3", "w2").state_dict(), match="structure")
+    [question] = [one for one in plan.diagnostics if one.code == "open-question"]
+    answers = [eval(fix.paste.removeprefix("answers=")) for fix in question.fixes]
+    with pytest.raises(ls.MatchError, match="function-differs"):
+        loaded(joined, Gated("w1", "w3", "w2"), example, answers[0])
+    loaded(joined, Gated("w1", "w3", "w2"), example, answers[1])
+    answer = {"layers.0.w1.weight": "layers.0.fc1.weight | blocks(0; 1, 0)"}
+    back = loaded(Gated("w1", "w3", "w2"), joined, example, answer)
+    assert back.rules["layers.{a}.w1.*"] == "layers.{a}.fc1.* | chunk(1, 2)"
+
+
 def test_an_order_that_was_said_is_kept_in_the_recipe(tmp_path) -> None:
     example = torch.randn(2, 4, 5)
     plan = loaded(Torch(), Ifog(), example, {"lstm.weight_ih_l0": "inputs.weight | blocks(0; 0, 1, 3, 2)"})

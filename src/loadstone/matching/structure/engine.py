@@ -41,7 +41,9 @@ def match(source: Sequence[Item], target: Sequence[Item], *, answers: Mapping[st
     spare, copies = ties(source, target)
     left = numbered(layers(item for item in _sorted(source) if item.key not in spare))
     right = numbered(layers(item for item in _sorted(target) if item.key not in copies))
-    left, right = fuse(left, right), fuse(right, left)
+    left = fuse(left, right)
+    right = fuse(right, left)
+    left = fuse(left, right)  # what the target has joined since, the source may have to join
     state = solve(left, right, _groups(left, right, {key: one.sources[0].key for key, one in said.items()}))
     assumed = _flattened(state)
     shaky = unsupported(state)
