@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 from loadstone.matching.structure.layers import Layer, Signature
 from loadstone.matching.structure.tries import Split
-from loadstone.matching.structure.words import Path
+from loadstone.matching.structure.words import Path, telling
 
 _LENGTH = 6  # tokens of an ending at most
 _ENOUGH = 2  # pairs that make a rule where numbers count
@@ -41,7 +41,7 @@ class Lore:
         if blank not in self.templates:  # once is as good as often
             self.templates[blank] = None
             self._learn_endings(*blank, 1)
-        ours, theirs, signature = _words(source.path), _words(target.path), source.signature
+        ours, theirs, signature = telling(source.path), telling(target.path), source.signature
         for word in theirs:
             self.right[word] = self.right.get(word, 0) + 1
         for word in ours:
@@ -135,10 +135,6 @@ def _blank(path: Path) -> Path:
     return tuple("#" if isinstance(token, int) else token for token in path)
 
 
-def _words(path: Path) -> list[str]:
-    return list(dict.fromkeys(token for token in path if isinstance(token, str)))
-
-
 def _classes(paths: Sequence[Path], members: Sequence[int]) -> dict[Path, list[int]]:
     """Members by the shortest ending that tells at least two kinds apart and holds a word."""
     for length in range(1, _LENGTH + 1):
@@ -158,7 +154,7 @@ def _having(paths: Sequence[Path], members: Sequence[int]) -> dict[str, list[int
     """Members by word, for words that some have and some have not."""
     found: dict[str, list[int]] = {}
     for path, index in zip(paths, members, strict=True):
-        for word in _words(path):
+        for word in telling(path):
             found.setdefault(word, []).append(index)
     return {word: having for word, having in found.items() if len(having) < len(members)}
 

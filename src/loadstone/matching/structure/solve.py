@@ -26,7 +26,7 @@ from loadstone.matching.structure.items import Grade
 from loadstone.matching.structure.layers import Layer
 from loadstone.matching.structure.lore import Lore
 from loadstone.matching.structure.tries import Split, branches, trie
-from loadstone.matching.structure.words import Path
+from loadstone.matching.structure.words import Path, telling
 
 Families = dict[Path, dict[int, int]]  # what comes before a number → number → its rank
 
@@ -347,7 +347,6 @@ def _same_end(state: State, a: int, b: int) -> bool:
 def _having(layers: Sequence[Layer], members: Sequence[int]) -> dict[str, list[int]]:
     found: dict[str, list[int]] = {}
     for index in members:
-        for token in dict.fromkeys(layers[index].path):
-            if isinstance(token, str):
-                found.setdefault(token, []).append(index)
+        for word in telling(layers[index].path):
+            found.setdefault(word, []).append(index)
     return found

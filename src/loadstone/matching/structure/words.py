@@ -33,12 +33,31 @@ _AFFIXES = ("weight", "bias", "w", "b")  # also at the front or the end of a lon
 
 # Parts of one projection in the order in which every implementation that fuses them stacks them.
 FUSED = {"qkv": ("q", "k", "v"), "kv": ("k", "v"), "ifgo": ("i", "f", "g", "o"), "rzn": ("r", "z", "n")}
-PART_WORDS = {"query": "q", "key": "k", "value": "v", "queries": "q", "keys": "k", "values": "v"}
+PART_WORDS = {
+    "query": "q", "key": "k", "value": "v", "queries": "q", "keys": "k", "values": "v", "wq": "q", "wk": "k", "wv": "v",
+}  # fmt: skip
 
 # Words that count: the first and the second of two.
 ORDINALS = {
     "before": 1, "after": 2, "pre": 1, "post": 2, "first": 1, "second": 2, "third": 3, "a": 1, "b": 2, "c": 3,
 }  # fmt: skip
+
+
+# Words that say where a thing lies from another: `post_attention` is behind the attention, and may be the next one's.
+_BESIDE = ("before", "after", "pre", "post")
+
+
+@lru_cache(maxsize=100_000)
+def telling(path: Path) -> tuple[str, ...]:
+    """The words of a path that may tell it from others; a word of place takes the next word in."""
+    found: list[str] = []
+    for token in path:
+        if isinstance(token, str):
+            if found and found[-1] in _BESIDE:
+                found[-1] += f" {token}"
+            else:
+                found.append(token)
+    return tuple(dict.fromkeys(found))
 
 
 @lru_cache(maxsize=100_000)
@@ -50,8 +69,21 @@ def tokens(text: str) -> Path:
             found.append(component.lower())
             continue
         for piece in _PIECES.findall(component):
-            found.append(int(piece) if piece.isdigit() else PART_WORDS.get(piece.lower(), piece.lower()))
+            found.append(int(piece) if piece.isdigit() else _word(piece.lower()))
     return tuple(found)
+
+
+@lru_cache(maxsize=10_000)
+def _word(piece: str) -> str:
+    """A word in its first form: layers is layer, embeddings is embed."""
+    if piece in PART_WORDS:
+        return PART_WORDS[piece]
+    if len(piece) > 3 and piece.endswith("s") and not piece.endswith(("ss", "us", "is", "as")):
+        piece = piece[:-1]
+    stem = piece.removesuffix("ing")
+    if stem != piece and len(stem) > 2 and any(vowel in stem for vowel in "aeiou"):
+        piece = stem[:-1] if stem[-1] == stem[-2] and stem[-1] not in "lsz" else stem
+    return piece
 
 
 @lru_cache(maxsize=100_000)
