@@ -6,7 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import cases, files, report, saving, stall, verified
+from benchmarks import cases, files, report, saving, stall, structural, verified
 
 
 def main() -> int:
@@ -22,13 +22,16 @@ def main() -> int:
         figures += show(meta)
         proved, proved_bars = verified.load_verified(folder)
         figures += show(proved)
+        other, other_bars = structural.load_other_implementation(folder)
+        figures += show(other)
         saved, saving_bars = saving.save_durably(folder)
         figures += show(saved)
         figures += show(cases.inspect(folder))
         figures += show(cases.plan(folder))
+        figures += show(structural.plan_by_structure())
         figures += show(stall.all_figures(folder))
     parameters = sum(tensor.numel() for tensor in files.model_on_meta().state_dict().values())
-    report.write(figures, bars + meta_bars + proved_bars + saving_bars, layers=files.LAYERS, parameters=parameters)
+    report.write(figures, bars + meta_bars + proved_bars + other_bars + saving_bars, layers=files.LAYERS, parameters=parameters)
     print("written: docs/benchmarks.md, docs/benchmarks.svg")
     return 0 if all(figure.holds for figure in figures) else 1
 

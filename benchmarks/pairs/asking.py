@@ -9,7 +9,6 @@ questions one after the other, a bounded number of times.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -82,25 +81,16 @@ def answered(given: Given, target: nn.Module, right: State) -> tuple[int, dict[s
     passed: set[str] = set()
     for asked in range(MOST_QUESTIONS):
         plan = ls.plan(target, given, match="structure", answers=answers, strict=False)
-        question = next((each for each in questions(plan) if each[0] not in passed), None)
+        question = next((each for each in plan.questions if each.target not in passed), None)
         if question is None:
             return asked, answers
-        key, options = question
-        for option in options:
-            if _is_right(given, target, right, key, {**answers, key: option}):
-                answers[key] = option
+        for option in question.options:
+            if _is_right(given, target, right, question.target, {**answers, question.target: option}):
+                answers[question.target] = option
                 break
         else:
-            passed.add(key)
+            passed.add(question.target)
     return MOST_QUESTIONS, answers
-
-
-def questions(plan: Any) -> Iterator[tuple[str, list[str]]]:
-    """The open questions of a plan: a key of the target, and the answers it offers."""
-    for finding in plan.diagnostics:
-        if finding.code == "open-question":
-            offered = [json.loads(fix.paste.removeprefix("answers=")) for fix in finding.fixes]
-            yield finding.keys[0], [option for each in offered for option in each.values()]
 
 
 def _is_right(given: Given, target: nn.Module, right: State, key: str, answers: Mapping[str, str]) -> bool:
@@ -152,10 +142,9 @@ def full_matches(given: Given, target: nn.Module, *, forwards: int) -> Iterator[
             forwards -= 1
             yield plan
             continue
-        still_open = [each for each in questions(plan) if each[0] not in answers]
-        if still_open:
-            key, options = still_open[0]
-            waiting += [{**answers, key: option} for option in options]
+        question = next((each for each in plan.questions if each.target not in answers), None)
+        if question is not None:
+            waiting += [{**answers, question.target: option} for option in question.options]
 
 
 def _computes_the_same(plan: Any, built: Any) -> bool:

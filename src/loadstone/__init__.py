@@ -33,6 +33,7 @@ from loadstone.errors import (
 from loadstone.io.limits import Limits
 from loadstone.matching.adapters import classes, interpolate
 from loadstone.matching.plan import Action, Plan
+from loadstone.matching.structure.items import Question
 from loadstone.runs.keep import Keep
 from loadstone.tensors import TensorInfo
 from loadstone.values import Opaque, SavedModule
@@ -125,6 +126,7 @@ __all__ = [
     "OptimizerPlan",
     "Plan",
     "Progress",
+    "Question",
     "RecipeError",
     "Run",
     "SaveError",

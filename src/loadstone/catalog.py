@@ -603,6 +603,12 @@ _ROWS: tuple[tuple[str, Severity, str, str, str], ...] = (
         "Look at the module that is named: its settings are compared. Before it, the two models agree.",
     ),
     (
+        "implausible-values", "warning", "values that training does not leave behind",
+        "The values were read, and some look as if tensors had changed places or were never trained: a variance below "
+        "zero, the weight and the bias of a norm exchanged, a matrix of one value. It proves and decides nothing.",
+        "Look at the tensors that are named; prove the match with `plan.check(example, reference=model)`.",
+    ),
+    (
         "run-in-use", "error", "another process writes this run",
         "Two processes that save checkpoints of one run into one directory would mix two histories. The second one is "
         "refused at its first save.",

@@ -67,3 +67,14 @@ def test_json_has_the_rules(files, capsys: pytest.CaptureFixture[str]) -> None:
 def test_an_answer_without_an_equals_sign_is_a_usage_error(files, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*COMMAND, "--answer", "blocks.0.left.weight"]) == 2
     assert "MODEL_KEY=CHECKPOINT_KEY" in capsys.readouterr().err
+
+
+def test_values_that_look_odd_are_flagged_where_the_model_can_be_built(
+    files, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("theirs_net.py").write_text("import torch\nlinear = lambda: torch.nn.Linear(8, 10)\n")
+    write(Path("zeros.safetensors"), {"weight": (10, 8), "bias": (10,)})
+    assert main(["plan", "zeros.safetensors", "--into", "theirs_net:linear", "--values"]) == 0
+    assert "implausible-values" in capsys.readouterr().out
+    assert main([*COMMAND, "--values"]) == 2
+    assert "module:factory" in capsys.readouterr().err

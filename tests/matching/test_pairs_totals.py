@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 from loadstone.matching.structure import Assignment, Item, Match, Taken, match
-from loadstone.matching.structure.items import Narrow, Permute, Reshape, Step
+from loadstone.matching.structure.steps import Narrow, Permute, Reshape, Step
 
 RECORD = Path(__file__).parent.parent / "data" / "pairs.json.xz"
 FLOOR = 71  # EQUAL without a question, of the 89 that names and shapes decide

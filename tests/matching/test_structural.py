@@ -64,6 +64,7 @@ def test_another_naming_of_the_same_network_is_found(plan_of) -> None:
     assert plan.ok
     assert not plan.diagnostics
     assert MAPPING.items() <= by_target(plan).items()
+    assert {key: made.sources[0].key for key, made in plan.compositions.items()} == by_target(plan)
     assert every_key_once(plan)
     assert all(action.how.startswith("by structure") and action.why for action in plan.loaded)
 
@@ -167,6 +168,28 @@ def test_what_nothing_decides_is_asked_once_and_the_answer_propagates(plan_of) -
     (target,) = answers
     side = "left" if "left" in target else "right"
     assert {source.split(".")[2] for key, source in by_target(answered).items() if f".{side}." in key} == {"foo"}
+
+
+def test_what_is_open_is_data_and_so_is_in_how_many_ways(plan_of) -> None:
+    plan = plan_of(twins("left", "right"), twins("foo", "bar"), match="structure")
+    (question,) = plan.questions
+    assert set(question.options) == {"blocks.0.foo.weight", "blocks.0.bar.weight"}
+    assert question.places == 3
+    assert round(10**plan.admissible) == 2**3
+    answered = plan_of(
+        twins("left", "right"), twins("foo", "bar"), match="structure", answers={question.target: question.options[0]}
+    )
+    assert not answered.questions
+    assert answered.admissible == 0.0
+    document = json.loads(plan.to_json())
+    assert document["questions"][0]["target"] == question.target
+    assert document["admissible"] == plan.admissible
+
+
+def test_options_are_keys_as_the_checkpoint_has_them(plan_of, prefixed) -> None:
+    plan = plan_of(twins("left", "right"), prefixed("module.", twins("foo", "bar")), match="structure")
+    (question,) = plan.questions
+    assert set(question.options) == {"module.blocks.0.foo.weight", "module.blocks.0.bar.weight"}
 
 
 def test_a_question_without_strict_is_a_warning_and_is_never_applied(plan_of) -> None:

@@ -126,3 +126,123 @@ def test_half_a_question_is_refused():
         plan.check(torch.randn(1), reference=theirs())
     with pytest.raises(ls.MatchError, match="no-probe"):
         plan.check()
+
+
+def test_a_function_between_two_modules_is_named_with_what_stands_there():
+    class Named(Ours):
+        def __init__(self) -> None:
+            super().__init__()
+            self.pool = nn.Flatten()
+
+        def forward(self, x):
+            return self.head(self.pool(self.activation(self.norm(self.conv(x))).mean((2, 3), keepdim=True)))
+
+    class Reference(Named):
+        def __init__(self) -> None:
+            super().__init__()
+            self.activation = nn.GELU(approximate="tanh")
+
+    torch.manual_seed(0)
+    reference, model = Reference(), Named()
+    model.activation = nn.GELU()
+    plan = ls.load(model, reference.state_dict())
+    with pytest.raises(ls.MatchError, match="at `activation`, which is set otherwise") as caught:
+        plan.check(EXAMPLE, reference=reference)
+    assert dict(caught.value.diagnostics[0].evidence)["approximate"] == "'none' in the model, 'tanh' in the reference"
+
+
+class Block(nn.Module):
+    """A block of a PoolFormer; the scale is the block's own, or that of a module of its own."""
+
+    def __init__(self, *, has_scale_module: bool) -> None:
+        super().__init__()
+        self.norm, self.mlp = nn.GroupNorm(1, 8), nn.Conv2d(8, 8, 1)
+        if has_scale_module:
+            self.ls = nn.Module()
+            self.ls.scale = nn.Parameter(torch.rand(8))
+            self.ls.forward = lambda x: x * self.ls.scale.view(-1, 1, 1)
+        else:
+            self.layer_scale = nn.Parameter(torch.rand(8))
+
+    def forward(self, x):
+        y = self.mlp(self.norm(x))
+        return x + (self.ls(y) if hasattr(self, "ls") else y * self.layer_scale.view(-1, 1, 1))
+
+
+class Former(nn.Module):
+    """Two blocks, and a norm before the pool or behind it."""
+
+    def __init__(self, *, has_scale_module: bool, pools_first: bool) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3)
+        self.blocks = nn.ModuleList(Block(has_scale_module=has_scale_module) for _ in range(2))
+        self.norm, self.head = nn.LayerNorm(8), nn.Linear(8, 5)
+        self.pools_first = pools_first
+
+    def forward(self, x):
+        x = self.stem(x)
+        for block in self.blocks:
+            x = block(x)
+        if self.pools_first:
+            return self.head(self.norm(x.mean((2, 3))))
+        return self.head(self.norm(x.permute(0, 2, 3, 1)).mean((1, 2)))
+
+
+def test_a_norm_before_the_pool_is_told_from_one_behind_it_though_a_block_owns_its_scale():
+    torch.manual_seed(0)
+    reference = Former(has_scale_module=False, pools_first=False)
+    for parameter in reference.parameters():
+        nn.init.normal_(parameter)
+    model = Former(has_scale_module=True, pools_first=True)
+    plan = ls.load(model, reference.state_dict(), rename={r"layer_scale$": "ls.scale"})
+    with pytest.raises(ls.MatchError) as caught:
+        plan.check(EXAMPLE, reference=reference)
+    (found,) = caught.value.diagnostics
+    assert found.message.endswith("after `blocks.1.mlp`: what reaches `norm` is already another input")
+    assert dict(found.evidence)["pools_first"] == "True in the model, False in the reference"
+
+
+def test_a_stride_in_another_convolution_of_the_block_is_named():
+    class Bottleneck(nn.Module):
+        def __init__(self, strides: tuple[int, int]) -> None:
+            super().__init__()
+            self.conv1 = nn.Conv2d(3, 4, 1, stride=strides[0])
+            self.conv2 = nn.Conv2d(4, 4, 3, stride=strides[1], padding=1)
+
+        def forward(self, x):
+            return self.conv2(self.conv1(x).relu())
+
+    torch.manual_seed(0)
+    reference, model = Bottleneck((2, 1)), Bottleneck((1, 2))
+    plan = ls.load(model, reference.state_dict())
+    with pytest.raises(ls.MatchError, match="at `conv1`, which is set otherwise") as caught:
+        plan.check(EXAMPLE, reference=reference)
+    assert dict(caught.value.diagnostics[0].evidence)["stride"] == "(1, 1) in the model, (2, 2) in the reference"
+
+
+def test_a_joined_projection_is_no_pair_of_its_first_part():
+    class Apart(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem = nn.Linear(4, 4)
+            self.query, self.key, self.value = (nn.Linear(4, 4) for _ in range(3))
+            self.out = nn.Linear(4, 3)
+
+        def forward(self, x):
+            x = self.stem(x)
+            return self.out(self.query(x) * self.key(x) + self.value(x))
+
+    class Joined(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.qkv, self.out = nn.Linear(4, 4), nn.Linear(4, 12), nn.Linear(4, 3)
+
+        def forward(self, x):
+            q, k, v = self.qkv(self.stem(x)).chunk(3, -1)
+            return self.out(q * k - v)
+
+    torch.manual_seed(0)
+    reference, model = Apart(), Joined()
+    plan = ls.load(model, reference.state_dict(), match="structure", answers={"stem.weight": "stem.weight"})
+    with pytest.raises(ls.MatchError, match="after `stem`: what reaches `out` is already another input"):
+        plan.check(torch.randn(5, 4), reference=reference)

@@ -170,20 +170,24 @@ def _matching_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @_matching_options
 @click.option("-o", "--output", "recipe_out", metavar="FILE", type=click.Path(), help="Write the options as a recipe.")
 @click.option("--force", is_flag=True, help="Replace the recipe if it is there.")
+@click.option("--values", "reads_values", is_flag=True, help="Also read the values, and say where they look odd.")
 @_all
 @json_option
 @click.pass_obj
 def plan(
     output: Output, /, file: str, target: str, keywords: tuple[str, ...], recipe_out: str | None, force: bool,
-    all_rows: bool, is_json: bool, **options: Any,
+    reads_values: bool, all_rows: bool, is_json: bool, **options: Any,
 ) -> int:  # fmt: skip
     """Show key by key how FILE fits TARGET, before anything is loaded.
 
     Exit status 0 where every key is settled, 1 where something is left to decide.
     """
-    from loadstone.cli.planning import plan_for, write_recipe
+    from loadstone.cli.planning import plan_for, with_values, write_recipe
 
     made = plan_for(file, target, keywords, options)
+    if reads_values:
+        with output.progress(f"reading {file}"):
+            made = with_values(made, target)
     if recipe_out is not None:
         write_recipe(made, recipe_out, force=force)
     _show_plan(output, made, all_rows, is_json)

@@ -14,7 +14,7 @@ import click
 from loadstone.checkpoint import open_checkpoint
 from loadstone.cli.target import build_model, is_factory, not_found, read_schema
 from loadstone.dtypes import DTYPES
-from loadstone.errors import Diagnostic, Fix, MatchError, RecipeError, SaveError
+from loadstone.errors import Diagnostic, Fix, MatchError, RecipeError, SaveError, worst_first
 from loadstone.io.addresses import shown
 from loadstone.matching.plan import Plan
 
@@ -37,6 +37,14 @@ def plan_for(file: str, target: str, keywords: Sequence[str], words: Mapping[str
     made = plan(model, file, **options)
     # that the model has no memory is our doing: `load` builds it with memory
     return replace(made, diagnostics=tuple(found for found in made.diagnostics if found.code != "left-on-meta"))
+
+
+def with_values(plan: Plan, target: str) -> Plan:
+    """The plan, and what is odd about the values it would load."""
+    if plan.live is None:
+        fix = Fix("say how the model is built", "--into package.module:factory")
+        raise not_found(target, "looking at values needs a model, which `module:factory` builds", fix)
+    return replace(plan, diagnostics=worst_first((*plan.diagnostics, *plan.plausibility())))
 
 
 def load_and_save(

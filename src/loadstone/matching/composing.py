@@ -16,7 +16,8 @@ from loadstone.matching.migration import Compute, Read
 from loadstone.matching.schema import Slot
 from loadstone.matching.settle import Computed
 from loadstone.matching.step_shapes import carried_out
-from loadstone.matching.structure.items import Assignment, Permute, Reshape
+from loadstone.matching.structure.items import Assignment
+from loadstone.matching.structure.steps import Blocks, Narrow, Permute, Regroup
 
 
 def is_plain(assignment: Assignment) -> bool:
@@ -73,9 +74,11 @@ def _text(assignment: Assignment, members: list[Candidate], slot: Slot) -> str:
     words = []
     if any(isinstance(step, Permute) for step in steps):
         words.append("transposed")
+    if any(isinstance(step, (Regroup, Blocks)) for step in steps):
+        words.append("reordered")
     if len(shapes) > 1:
         words.append(f"{len(shapes)} tensors joined")
-    elif not all(isinstance(step, (Reshape, Permute)) for step in steps):
+    elif any(isinstance(step, Narrow) for step in steps):
         words.append("a part of it")
     have = " + ".join(map(shape_text, shapes if len(shapes) <= 3 else dict.fromkeys(shapes)))
     return f"{' and '.join(words) or 'reshaped'}: {have} → {shape_text(slot.shape)}"

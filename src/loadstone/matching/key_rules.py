@@ -7,28 +7,24 @@
     "k.*" = "qkv.* | chunk(1, 3)"
 
 The model's key stands on the left.  `{a}` is a number, and `*` the last name of a key; both mean the same on the right.
-`+` joins along the first axis, `|` is followed by what is done, in torch's words; parts that change before they are
-joined stand in brackets.  Where several rules fit a key, the first does.
+What stands on the right is an expression, see structure/expressions.  Where several rules fit a key, the first does.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from loadstone.errors import Diagnostic, RecipeError
 from loadstone.keys import leaf
-from loadstone.matching.step_shapes import Shape, Shapes, after, beside
-from loadstone.matching.structure.items import Assignment, Narrow, Permute, Reshape, Step, Taken
+from loadstone.matching.structure.expressions import SPECIAL, STEP, Shapes, expression, parse
+from loadstone.matching.structure.items import Assignment
 from loadstone.matching.structure.rules import induce
 
 _SLOT = re.compile(r"\{([a-z]+)([+-]\d+)?\}")
-_SPECIAL = re.compile(r"[{}()|+*\s\0]")  # in a key: it cannot be told from the rule around it
-_STEP = re.compile(r"(reshape|permute|t|rows|chunk)\(([\d, ]*)\)")
 _MOST_STARRED = 500  # rules; nobody reads more, and each is tried on every key
-_STEP_WORDS = "t(), permute(dims), reshape(sizes), chunk(index, parts) and rows(start, length)"
-_STEPS = re.compile(rf"(?: \| {_STEP.pattern})+")  # while rules are made, letters stand for them: digits become slots
+_STEPS = re.compile(rf"(?: \| {STEP.pattern})+")  # while rules are made, letters stand for them: digits become slots
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +38,13 @@ class KeyRule:
     def text(self) -> str:
         return f"{self.target} = {self.source}"
 
+    def read(self, text: str, target: str, shapes: Shapes) -> Assignment:
+        """What its right side says once the slots are filled; RecipeError where that is no expression."""
+        try:
+            return replace(parse(text, target, shapes), evidence=f"`{self.text}`")
+        except ValueError as error:
+            raise _wrong(f"{error}, in the rule `{self.text}`") from None
+
 
 def rules_for(assignments: Mapping[str, Assignment], shapes: Shapes, targets: Iterable[str]) -> dict[str, str]:
     """Rules that give exactly these assignments, by template of the model's keys; empty where keys cannot be written.
@@ -51,7 +54,7 @@ def rules_for(assignments: Mapping[str, Assignment], shapes: Shapes, targets: It
         targets: every key of the model: a rule must not say more than was found.
     """
     keys = [taken.key for one in assignments.values() for taken in one.sources]
-    if any(_SPECIAL.search(key) for key in (*assignments, *keys)):
+    if any(SPECIAL.search(key) for key in (*assignments, *keys)):
         return {}
     wanted = {target: expression(one, shapes) for target, one in assignments.items()}
     others = [target for target in targets if target not in wanted]
@@ -62,47 +65,6 @@ def rules_for(assignments: Mapping[str, Assignment], shapes: Shapes, targets: It
     said = expand(rules, (*wanted, *others))
     exact = said.keys() == wanted.keys() and all(said[target][0] == text for target, text in wanted.items())
     return rules if exact else wanted
-
-
-def expression(assignment: Assignment, shapes: Shapes) -> str:
-    """The right side of a rule for one tensor."""
-    if len(assignment.sources) == 1:
-        (taken,) = assignment.sources
-        return taken.key + _steps_text((*taken.steps, *assignment.steps), shapes[taken.key])
-    parts: list[str] = []
-    whole: Shape = (0,)
-    for taken in assignment.sources:
-        text = _steps_text(taken.steps, shapes[taken.key])
-        parts.append(f"({taken.key}{text})" if text else taken.key)
-        whole = beside(whole, after(shapes[taken.key], taken.steps))
-    return " + ".join(parts) + _steps_text(assignment.steps, whole)
-
-
-def sources_of(text: str) -> list[str]:
-    """The keys of the checkpoint that an expression takes."""
-    parts = _split(_split(text, " | ")[0], " + ")
-    return [_split(_inner(part), " | ")[0] for part in parts]
-
-
-def parse(text: str, target: str, rule: str, shapes: Shapes) -> Assignment:
-    """The assignment that an expression without slots stands for; RecipeError where it is none.
-
-    Args:
-        shapes: of the keys that it takes; of others, everything is taken to fit.
-    """
-    whole, *steps = _split(text, " | ")
-    sources: list[Taken] = []
-    joined: Shape = (0,)
-    for part in _split(whole, " + "):
-        key, *before = _split(_inner(part), " | ")
-        if not key or _SPECIAL.search(key):
-            raise _wrong(f"`{key}` in the rule `{rule}` is no key of a checkpoint")
-        done, shape = _steps(before, rule, shapes.get(key))
-        sources.append(Taken(key, done))
-        if shape is not None:
-            joined = shape if " + " not in whole else beside(joined, shape)
-    done, _ = _steps(steps, rule, joined if shapes else None)
-    return Assignment(target, tuple(sources), done, "answer", f"`{rule}`")
 
 
 def expand(rules: Mapping[str, str], targets: Iterable[str]) -> dict[str, tuple[str, KeyRule]]:
@@ -142,7 +104,7 @@ def check_rules(rules: Mapping[str, str], name: str) -> None:
         unknown = [found[0] for found in _SLOT.finditer(right) if found[1] not in known]
         if unknown or ("*" in right and "*" not in rest):
             raise _wrong(f"the rule `{text}` in `{name}` uses `{(unknown or ['*'])[0]}`, which its left side lacks")
-        parse(_filler(right)(dict.fromkeys((*known, "leaf"), "9")), left, text, {})
+        KeyRule(left, right).read(_filler(right)(dict.fromkeys((*known, "leaf"), "9")), left, {})
 
 
 def _induced(wanted: Mapping[str, str]) -> dict[str, str]:
@@ -169,7 +131,7 @@ def _starred(rules: Mapping[str, str], wanted: Mapping[str, str], others: Iterab
     for left, right in rules.items():
         last = leaf(left)
         source, found = re.subn(rf"\.{re.escape(last)}(?=$|[ )])", ".*", right)
-        if "." in left and not _SPECIAL.search(last) and found == right.count(" + ") + 1:
+        if "." in left and not SPECIAL.search(last) and found == right.count(" + ") + 1:
             families.setdefault((left.removesuffix(last), source), []).append(left)
     absent = list(others)
     starred: dict[str, str] = {}
@@ -209,78 +171,6 @@ def _filler(right: str) -> Callable[[Mapping[str, str]], str]:
         return text.replace("*", slots.get("leaf", "*"))
 
     return fill
-
-
-def _steps_text(steps: Iterable[Step], shape: Shape) -> str:
-    """What is done to a tensor of that shape."""
-    text = ""
-    for step in steps:
-        text += f" | {_step_text(step, shape)}"
-        shape = after(shape, (step,))
-    return text
-
-
-def _step_text(step: Step, shape: Shape) -> str:
-    match step:
-        case Reshape(new):
-            return f"reshape({', '.join(map(str, new))})"
-        case Permute((1, 0)):
-            return "t()"
-        case Permute(dims):
-            return f"permute({', '.join(map(str, dims))})"
-        case Narrow(start, length) if start % length == shape[0] % length == 0:
-            return f"chunk({start // length}, {shape[0] // length})"
-        case Narrow(start, length):
-            return f"rows({start}, {length})"
-
-
-def _steps(texts: Iterable[str], rule: str, shape: Shape | None) -> tuple[tuple[Step, ...], Shape | None]:
-    """The steps, and the shape they give; RecipeError for one that is none, or that cannot be done to that shape."""
-    steps: list[Step] = []
-    for text in texts:
-        step = _step(text, rule, shape)
-        steps.append(step)
-        try:
-            shape = None if shape is None else after(shape, (step,))
-        except ValueError as error:
-            raise _wrong(f"`{text}` in the rule `{rule}` cannot be done: {error}") from None
-    return tuple(steps), shape
-
-
-def _step(text: str, rule: str, shape: Shape | None) -> Step:
-    found = _STEP.fullmatch(text.strip())
-    numbers = tuple(int(each) for each in found[2].split(",") if each.strip()) if found else ()
-    match found[1] if found else "", numbers:
-        case "reshape", _:
-            return Reshape(numbers)
-        case "t", ():
-            return Permute((1, 0))
-        case "permute", _ if sorted(numbers) == list(range(len(numbers))):
-            return Permute(numbers)
-        case "rows", (start, length):
-            return Narrow(start, length)
-        case "chunk", (index, parts) if index < parts:
-            if shape is None:
-                return Narrow(0, 1)
-            if shape[:1] and shape[0] % parts == 0:
-                return Narrow(index * (shape[0] // parts), shape[0] // parts)
-            raise _wrong(f"`{text}` in the rule `{rule}` cannot be done to {' × '.join(map(str, shape)) or 'a scalar'}")
-    raise _wrong(f"`{text}` in the rule `{rule}` is no step; they are {_STEP_WORDS}")
-
-
-def _inner(part: str) -> str:
-    return part[1:-1] if part.startswith("(") and part.endswith(")") else part
-
-
-def _split(text: str, mark: str) -> list[str]:
-    """The text at every mark that stands in no bracket."""
-    parts, depth, start = [], 0, 0
-    for at, letter in enumerate(text):
-        depth += {"(": 1, ")": -1}.get(letter, 0)
-        if depth == 0 and text.startswith(mark, at):
-            parts.append(text[start:at])
-            start = at + len(mark)
-    return [*parts, text[start:]]
 
 
 def _letters(number: int) -> str:

@@ -33,6 +33,7 @@ from loadstone.matching.schema import Schema, Slot
 from loadstone.matching.selection import select, unused_option
 from loadstone.matching.settle import Computed, Settled, settle
 from loadstone.matching.structural import by_structure, fitting
+from loadstone.matching.structure.items import Assignment, Question
 from loadstone.matching.wrappers import align
 from loadstone.tensors import TensorInfo
 
@@ -83,6 +84,9 @@ def make_plan(
     structural: list[Diagnostic] = []
     unexpected: list[Candidate] = []
     table, rules = options_table(options), {}
+    compositions: Mapping[str, Assignment] = {}
+    questions: tuple[Question, ...] = ()
+    admissible = 0.0
     if options.match == "structure" and (options.rules or not _is_settled(settled, claims, schema)):
         structure = by_structure(
             schema, candidates, lambda key: key in migrated.computed or fitter.is_decided(key), options
@@ -90,11 +94,14 @@ def make_plan(
         claims = by_name(structure.candidates)
         settled = settle(schema, claims, {**migrated.computed, **structure.computed}, fitter)
         settled.wait(structure.waiting)
+        settled.keep(structure.kept)
         unexpected += structure.unplaced
         leftover += [*structure.lines, *(_unplaced(one) for one in structure.unplaced)]
         hashes = hashes_of(sources, schema.slots)
         structural += [*structure.findings, *changed_since(options, hashes)]
-        rules = rules_for(structure.assignments, {key: info.shape for key, info in sources.items()}, schema.slots)
+        compositions = structure.assignments
+        questions, admissible = structure.questions, structure.admissible
+        rules = rules_for(compositions, {key: info.shape for key, info in sources.items()}, schema.slots)
         table |= {"rules": rules, "hashes": hashes} if rules else {}
     collisions: list[tuple[str, list[Candidate]]] = []
     for name, members in claims.items():
@@ -155,6 +162,9 @@ def make_plan(
         weights,
         table,
         rules,
+        compositions,
+        questions,
+        admissible,
     )
 
 

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 from loadstone.errors import Diagnostic, MatchError
 from loadstone.matching.coverage import filled
+from loadstone.matching.live import Live
 from loadstone.matching.probed import Probed
 from loadstone.matching.recipe import write_recipe
 from loadstone.matching.schema import Schema
 from loadstone.matching.steps import Rows, Step
+from loadstone.matching.structure.items import Assignment, Question
 from loadstone.tensors import TensorInfo
 
 Status = Literal[
@@ -107,6 +109,9 @@ class Plan:
         weights: the name of the weight set that was used.
         recipe_options: the options the plan was made with, in the form a recipe file has them.
         rules: what a match by structure found, in few lines: {template of model keys: where their values come from}.
+        compositions: the same key by key, with every step: {model key: what it is made of, in the checkpoint's keys}.
+        questions: what a match by structure leaves open: a key of the model and the checkpoint keys it may come from.
+        admissible: log10 of the number of ways left to pair what is open; 0.0: no other pairing holds to the evidence.
     """
 
     source_name: str
@@ -118,8 +123,10 @@ class Plan:
     weights: str = ""
     recipe_options: Mapping[str, object] = field(default_factory=dict)
     rules: Mapping[str, str] = field(default_factory=dict)
-    applier: Callable[[Plan], None] | None = field(default=None, repr=False)
-    checker: Callable[[Plan, object, object, object], Probed] | None = field(default=None, repr=False)
+    compositions: Mapping[str, Assignment] = field(default_factory=dict)
+    questions: tuple[Question, ...] = ()
+    admissible: float = 0.0
+    live: Live | None = field(default=None, repr=False)
 
     @property
     def ok(self) -> bool:
@@ -190,10 +197,7 @@ class Plan:
             raise MatchError(
                 *errors, summary=f"{self.source_name} does not fit {self.target_name} ({codes})", plan=self
             )
-        if self.applier is None:
-            name = self.target_name
-            raise MatchError(Diagnostic("stale-plan", f"this plan was made for {name} without a live model"), plan=self)
-        self.applier(self)
+        self._bound().apply(self)
 
     def check(self, example_input: object = None, *, reference: object = None, outputs: object = None) -> Probed:
         """Prove that the model, filled by this plan, computes what another one computes; gives how far they are apart.
@@ -207,9 +211,23 @@ class Plan:
 
         Raises MatchError: probe-differs, function-differs, or no-probe where there is nothing to compare with.
         """
-        if self.checker is None:
+        if self.live is None:
             raise MatchError(Diagnostic("no-probe", f"{self.source_name} is no file with a probe in it"), plan=self)
-        return self.checker(self, example_input, reference, outputs)
+        return self.live.check(self, example_input, reference, outputs)
+
+    def plausibility(self) -> tuple[Diagnostic, ...]:
+        """Signs in the values that tensors have changed places or were never trained; a warning for each kind.
+
+        Every tensor that the plan loads is read once.  It proves nothing and decides nothing: most wrong matches look
+        plausible, and what has no sign is no proof.
+        """
+        return self._bound().plausibility(self)
+
+    def _bound(self) -> Live:
+        if self.live is None:
+            name = self.target_name
+            raise MatchError(Diagnostic("stale-plan", f"this plan was made for {name} without a live model"), plan=self)
+        return self.live
 
     def recipe(self) -> str:
         """The options of this plan as TOML, for `recipe=`.  Raises RecipeError where one of them is a callable."""
@@ -229,6 +247,8 @@ class Plan:
                 "mismatched_keys": self.mismatched_keys,
                 "ambiguous_keys": self.ambiguous_keys,
                 "rules": dict(self.rules),
+                "questions": [asdict(question) for question in self.questions],
+                "admissible": self.admissible,
                 "actions": [action.to_json() for action in self.actions],
                 "diagnostics": [diagnostic.to_json() for diagnostic in self.diagnostics],
             },

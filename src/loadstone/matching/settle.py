@@ -64,6 +64,13 @@ class Settled:
             if self.actions[key].status == "missing":
                 self.actions[key] = Action("ambiguous", None, key, "open question", why)
 
+    def keep(self, reasons: Mapping[str, tuple[str, str]]) -> None:
+        """Slots without a source that may keep the values they have; how and why, by key."""
+        self.missing = [slot for slot in self.missing if slot.key not in reasons]
+        for key, reason in reasons.items():
+            if self.actions[key].status == "missing":
+                self.actions[key] = Action("kept", None, key, *reason)
+
 
 def settle(
     schema: Schema, claims: Mapping[str, list[Candidate]], computed: Mapping[str, Computed], fitter: Fitter

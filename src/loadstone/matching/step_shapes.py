@@ -1,41 +1,14 @@
-"""Steps: what a structural match does to one tensor, over shapes and over values."""
+"""Steps carried out: what a match does to the values of one tensor, and what of it is left when it changes nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
-from math import prod
-from typing import Any, TypeAlias
+from typing import Any
 
-from loadstone.matching.candidates import shape_text
-from loadstone.matching.structure.items import Assignment, Narrow, Permute, Reshape, Step, Taken
-
-Shape: TypeAlias = tuple[int, ...]
-Shapes: TypeAlias = Mapping[str, Shape]
-
-
-def after(shape: Shape, steps: Iterable[Step]) -> Shape:
-    """The shape that steps make of a shape; ValueError, in words, where one cannot be done."""
-    for step in steps:
-        match step:
-            case Reshape(new):
-                if prod(new) != prod(shape):
-                    raise ValueError(f"{prod(shape):,} numbers do not fill {shape_text(new)}")
-                shape = new
-            case Permute(dims):
-                if len(dims) != len(shape):
-                    raise ValueError(f"{shape_text(shape)} has {len(shape)} dimensions")
-                shape = tuple(shape[dim] for dim in dims)
-            case Narrow(start, length):
-                if not shape or start + length > shape[0]:
-                    raise ValueError(f"{shape_text(shape)} has fewer than {start + length:,} rows")
-                shape = (length, *shape[1:])
-    return shape
-
-
-def beside(one: Shape, other: Shape) -> Shape:
-    """The shape of two tensors that are joined along the first axis."""
-    return (one[0] + other[0], *other[1:]) if other else one
+from loadstone.matching.structure.expressions import Shapes
+from loadstone.matching.structure.items import Assignment, Taken
+from loadstone.matching.structure.steps import Blocks, Narrow, Permute, Regroup, Reshape, Shape, Step, after, beside
 
 
 def carried_out(value: Any, steps: Iterable[Step]) -> Any:
@@ -48,7 +21,21 @@ def carried_out(value: Any, steps: Iterable[Step]) -> Any:
                 value = value.permute(dims)
             case Narrow(start, length):
                 value = value.narrow(0, start, length)
+            case Regroup(axis, _, order):
+                grid = step.grid(tuple(value.shape))
+                value = _along(value, axis, grid, order)
+            case Blocks(axis, order):
+                shape = tuple(value.shape)
+                parts = value.reshape((*shape[:axis], len(order), -1, *shape[axis + 1 :]))
+                value = parts[(slice(None),) * axis + (list(order),)].reshape(shape)
     return value
+
+
+def _along(value: Any, axis: int, grid: Shape, order: tuple[int, ...]) -> Any:
+    """The same shape, with one axis seen as a grid that is turned."""
+    shape = tuple(value.shape)
+    turned = (*range(axis), *(axis + each for each in order), *range(axis + len(grid), len(shape) + len(grid) - 1))
+    return value.reshape((*shape[:axis], *grid, *shape[axis + 1 :])).permute(turned).reshape(shape)
 
 
 def tidied(assignment: Assignment, shapes: Shapes) -> Assignment:
@@ -65,10 +52,22 @@ def tidied(assignment: Assignment, shapes: Shapes) -> Assignment:
 
 
 def _effective(steps: Iterable[Step], shape: Shape) -> tuple[Step, ...]:
-    kept = []
+    kept: list[Step] = []
+    shapes = [shape]  # before each of the kept steps, and after the last
     for step in steps:
-        now = after(shape, (step,))
-        if now != shape or isinstance(step, Permute):
+        if isinstance(step, Reshape) and kept and isinstance(kept[-1], Reshape):  # the last of several is what counts
+            kept.pop()
+            shapes.pop()
+        now = after(shapes[-1], (step,))
+        if _changes(step, shapes[-1], now):
             kept.append(step)
-        shape = now
+            shapes.append(now)
     return tuple(kept)
+
+
+def _changes(step: Step, shape: Shape, now: Shape) -> bool:
+    match step:
+        case Permute(order) | Blocks(_, order) | Regroup(_, _, order):
+            return order != tuple(range(len(order)))
+        case _:
+            return now != shape

@@ -13,25 +13,25 @@ A tensor that is reshaped, turned, cut or joined on the way becomes a computed o
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from loadstone.errors import Diagnostic, Fix
 from loadstone.keys import nearest, parent
 from loadstone.matching.aliases import may_be_left_over
+from loadstone.matching.answering import in_the_file, open_questions, read_answers, unfit_answers
 from loadstone.matching.candidates import Candidate
 from loadstone.matching.composing import composed, is_plain
-from loadstone.matching.key_rules import KeyRule, expand, expression, parse, sources_of
+from loadstone.matching.key_rules import KeyRule, expand
 from loadstone.matching.options import Options
 from loadstone.matching.plan import Action
 from loadstone.matching.schema import Schema, Slot
 from loadstone.matching.settle import Computed
 from loadstone.matching.step_shapes import tidied
 from loadstone.matching.structure import GRADES, Assignment, Item, Match, Question, match
-
-_MOST_OPTIONS = 6  # of a question that are shown
-_MOST_ROUNDS = 4  # questions that are answered on trial, to see what waits for them
-_MOST_TRIED = 5_000  # keys for which that is done
+from loadstone.matching.structure.expressions import sources_of
+from loadstone.matching.structure.tables import is_table
+from loadstone.matching.trials import Engine, Trial, tried
 
 
 @dataclass(slots=True)
@@ -44,7 +44,10 @@ class Structural:
         computed: tensors that change on the way, by key in the model.
         lines: for sources that go into a target beside others, or wait for an answer.
         waiting: model key → why it waits for an answer.
+        kept: model key → how and why it keeps the values it has.
         findings: questions, a refusal, rules and answers that do not fit.
+        questions: what is open, with the checkpoint's keys.
+        admissible: log10 of the number of ways to pair what is open.
         assignments: what was found, with the checkpoint's keys, by model key.
         is_refused: these are probably not the same network.
     """
@@ -54,7 +57,10 @@ class Structural:
     computed: dict[str, Computed] = field(default_factory=dict)
     lines: list[Action] = field(default_factory=list)
     waiting: dict[str, str] = field(default_factory=dict)
+    kept: dict[str, tuple[str, str]] = field(default_factory=dict)
     findings: list[Diagnostic] = field(default_factory=list)
+    questions: tuple[Question, ...] = ()
+    admissible: float = 0.0
     assignments: dict[str, Assignment] = field(default_factory=dict)
     is_refused: bool = False
 
@@ -77,10 +83,8 @@ def by_structure(
     slots = {key: slot for key, slot in schema.slots.items() if not is_decided(key)}
     named, wanted = _led(free, slots, result)
     names = {one.key: one.name for one in named.values()}
-    answers = {
-        target: " + ".join(names.get(key, key) for key in text.split(" + ")) for target, text in options.answers.items()
-    }
-    engine = _Engine(
+    answers, unread = read_answers(options.answers, names, {one.key: one.info.shape for one in free})
+    engine = Engine(
         [_source_item(one) for one in named.values()], [_target_item(slot, schema) for slot in wanted], answers
     )
     shapes = {name: one.info.shape for name, one in named.items()}
@@ -96,7 +100,7 @@ def by_structure(
             ruled[target] = assignment
     _place(result, {key: ruled[key] for key in schema.slots if key in ruled}, named, schema)
     questions = [each for each in found.questions if each.target not in ruled]
-    trial = _tried(engine, questions)
+    trial = tried(engine, questions)
     if found.verdict == "refused" and not ruled and not (questions and trial.is_hopeful):
         result.is_refused = True
         result.findings.append(
@@ -104,29 +108,23 @@ def by_structure(
         )
     else:
         _wait(result, trial, named)
-        result.findings += _questions(questions, named, result, strict=options.strict)
+        keys = {name: one.key for name, one in named.items()}
+        result.questions = tuple(in_the_file(question, keys) for question in questions)
+        # what rules say is not counted: with no question left, nothing is open
+        result.admissible = found.admissible if questions or not options.rules else 0.0
+        result.findings += open_questions(result.questions, result.waiting, strict=options.strict)
     _leave(result, named, schema)
-    result.findings += _unfit_answers(options.answers, result, schema, {one.key: one.info.shape for one in candidates})
+    result.findings += unread
+    readable = {target: text for target, text in options.answers.items() if target in answers}
+    result.findings += unfit_answers(
+        readable, result.assignments, schema, {one.key: one.info.shape for one in candidates}
+    )
     return result
 
 
 def fitting(schema: Schema, candidates: Sequence[Candidate]) -> Match:
     """What the engine says where nobody decided anything: for a note on a plan by names."""
     return match([_source_item(one) for one in candidates], [_target_item(slot, schema) for slot in _leaders(schema)])
-
-
-class _Engine:
-    """The two sides as items, asked with more answers or fewer."""
-
-    def __init__(self, source: list[Item], target: list[Item], answers: Mapping[str, str]) -> None:
-        self._source = source
-        self._target = target
-        self._answers = answers
-        self.match = match(source, target, answers=answers)
-        self.size = len(source) + len(target)
-
-    def answered(self, more: Mapping[str, str]) -> Match:
-        return match(self._source, self._target, answers={**self._answers, **more})
 
 
 def _source_item(candidate: Candidate) -> Item:
@@ -196,7 +194,7 @@ def _ruled(
         if lost:
             unfit.setdefault(rule, (target, lost[0]))
             continue
-        assignment = parse(text, target, rule.text, shapes)
+        assignment = rule.read(text, target, shapes)
         sources = tuple(replace(taken, key=names[taken.key]) for taken in assignment.sources)
         ruled[target] = replace(assignment, sources=sources)
     for rule, (target, key) in unfit.items():
@@ -246,38 +244,7 @@ def _place(
     result.lines += [line for key, line in beside.items() if key not in loaded]
 
 
-@dataclass(slots=True)
-class _Trial:
-    """What answers would settle: model key → (the question, the sources); and whether that leads anywhere."""
-
-    settled: dict[str, tuple[str, list[str]]] = field(default_factory=dict)
-    is_hopeful: bool = True
-
-
-def _tried(engine: _Engine, questions: Sequence[Question]) -> _Trial:
-    """Answer the open questions on trial, with any answer, to see what waits for them."""
-    trial = _Trial()
-    if engine.size > _MOST_TRIED:
-        return trial
-    tried: dict[str, str] = {}
-    last, open_ones = engine.match, list(questions)
-    # of a refused match nothing is applied, so that all of it waits
-    before = {} if last.verdict == "refused" else last.assignments
-    for _ in range(_MOST_ROUNDS):
-        question = next((each for each in open_ones if each.target not in tried and each.options), None)
-        if question is None:
-            break
-        tried[question.target] = question.options[0]
-        last = engine.answered(tried)
-        for target, assignment in last.assignments.items():
-            if target not in before:
-                trial.settled.setdefault(target, (question.target, [taken.key for taken in assignment.sources]))
-        open_ones = list(last.questions)
-    trial.is_hopeful = last.verdict != "refused" or bool(open_ones)
-    return trial
-
-
-def _wait(result: Structural, trial: _Trial, named: Mapping[str, Candidate]) -> None:
+def _wait(result: Structural, trial: Trial, named: Mapping[str, Candidate]) -> None:
     """Both sides of what waits for an answer are ambiguous, and neither missing nor unexpected."""
     placed = {one.key for one in result.candidates} | {line.source for line in result.lines}
     for target, (question, sources) in trial.settled.items():
@@ -301,60 +268,16 @@ def _leave(result: Structural, named: Mapping[str, Candidate], schema: Schema) -
     for one in named.values():
         if one.key in taken:
             continue
+        if is_table(one.info.dtype) and not result.is_refused:
+            why = "integers that a model makes when it is built"
+            result.lines.append(Action("dropped", one.key, None, "index table", why))
+            continue
         slot = schema.slots.get(one.name)
         if slot is None or (one.name not in filled and slot.shape != one.info.shape and not result.is_refused):
             result.candidates.append(one)
         else:
             result.unplaced.append(one)
-
-
-def _questions(
-    questions: Sequence[Question], named: Mapping[str, Candidate], result: Structural, *, strict: bool
-) -> Iterator[Diagnostic]:
-    """One diagnostic a question, with a line to paste for each answer."""
-    level = None if strict else "warning"
-    for question in questions:
-        waiting = sum(why.endswith(f"about `{question.target}`") for why in result.waiting.values())
-        options = [" + ".join(named[name].key for name in text.split(" + ")) for text in question.options]
-        evidence = [("model", question.target)]
-        if question.places > 1 or waiting:
-            places = f"{question.places:,} places like it" if question.places > 1 else "this place"
-            evidence.append(("settles", f"{places}, {waiting:,} tensors" if waiting else places))
-        if len(options) > _MOST_OPTIONS:
-            evidence.append(("options", f"{len(options):,}, of which {_MOST_OPTIONS} are shown"))
-        yield Diagnostic(
-            "open-question",
-            question.text,
-            tuple(evidence),
-            tuple(
-                Fix(
-                    "if it is so" if len(options) == 1 else f"if it is `{option}`",
-                    f"answers={{{question.target!r}: {option!r}}}".replace("'", '"'),
-                    "unsafe",
-                )
-                for option in options[:_MOST_OPTIONS]
-            ),
-            (question.target,),
-            level,  # type: ignore[arg-type]
-        )
-
-
-def _unfit_answers(
-    answers: Mapping[str, str], result: Structural, schema: Schema, keys: Mapping[str, tuple[int, ...]]
-) -> Iterator[Diagnostic]:
-    """An answer that did not come to pass is an error: a person relies on it."""
-    for target, text in answers.items():
-        parts = text.split(" + ")
-        unknown = [key for key in parts if key not in keys]
-        if target not in schema.slots:
-            message, near = f"`{target}` in `answers` is no key of the model", nearest(target, schema.slots, 2)
-        elif unknown:
-            message, near = f"`{unknown[0]}` in `answers` is no key of the checkpoint", nearest(unknown[0], keys, 2)
-        elif target not in result.assignments:
-            message, near = f"the answer `{target} = {text}` fits neither shapes nor the other answers", []
-        elif not {taken.key for taken in result.assignments[target].sources} <= set(parts):
-            now = expression(result.assignments[target], keys)
-            message, near = f"the answer `{target} = {text}` was not taken: `{target}` is `{now}`", []
-        else:
-            continue
-        yield Diagnostic("answer-unfit", message, fixes=tuple(Fix("did you mean", name) for name in near))
+    if not result.is_refused:
+        why = "integers that the model made when it was built"
+        tables = [slot for slot in schema.slots.values() if is_table(slot.dtype)]
+        result.kept = {slot.key: ("index table", why) for slot in tables if slot.key not in filled}

@@ -23,6 +23,7 @@ from loadstone.errors import Diagnostic, FormatError, IntegrityError, LimitError
 from loadstone.io.sources import changed_size
 from loadstone.matching.plan import Plan
 from loadstone.model import after_load
+from loadstone.model.composed import sources_of
 from loadstone.model.copying import Fill, Work, fill_all, work_for, write_values
 from loadstone.model.preparing import prepare
 from loadstone.model.proving import Proof
@@ -102,7 +103,8 @@ def _ready(plan: Plan, loading: Loading) -> _Ready:
     if on_meta:
         raise MatchError(*on_meta, plan=plan)
     _check_memory(targets)
-    used = {key: plan.sources[key] for key in _sources_of(targets)}
+    actions = [action for target in targets for action in target.actions]
+    used = {key: plan.sources[key] for action in actions for key in sources_of(action, plan)}
     prove(used)
     if loading.proof is not None:
         loading.proof.check(used)
@@ -182,10 +184,6 @@ def _check_memory(targets: list[Target]) -> None:
                     keys=target.keys,
                 )
             )
-
-
-def _sources_of(targets: list[Target]) -> list[str]:
-    return [action.source for target in targets for action in target.actions if action.source is not None]
 
 
 def _as_it_was(error: BaseException) -> BaseException:

@@ -8,7 +8,8 @@ from typing import Unpack
 import torch
 from torch import nn
 
-from loadstone.model.load import Source, load, plan
+from loadstone.model.load import load, plan
+from loadstone.model.opening import Source
 from loadstone.model.options import PlanOptions
 from loadstone.model.randomness import random_state, restore
 from loadstone.model.schema import modules_of, walk

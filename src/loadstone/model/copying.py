@@ -119,11 +119,16 @@ def _copy(fill: Fill, scratch: Scratch) -> None:
         return
     assert fill.info is not None  # a Fill has one or the other
     for row, piece in pieces_of(fill.info, scratch):
-        if piece.shape == fill.target.shape:
-            write_values(fill.target, piece)
-        else:
-            with torch.inference_mode() if fill.target.is_inference() else torch.no_grad():
-                fill.target[row : row + piece.shape[0]].copy_(piece)
+        place = fill.target if piece.shape == fill.target.shape else fill.target[row : row + piece.shape[0]]
+        if _is_turned(place):  # transposed in the cache first: several times faster than a strided write
+            place, piece = place.t(), piece.t().contiguous()
+        with torch.inference_mode() if place.is_inference() else torch.no_grad():
+            place.copy_(piece)
+
+
+def _is_turned(place: torch.Tensor) -> bool:
+    """A matrix whose columns lie one behind the other."""
+    return place.dim() == 2 and place.stride(0) == 1 and place.stride(1) > 1
 
 
 def _place_in_file(fill: Fill) -> tuple[str, int]:

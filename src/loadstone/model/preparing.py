@@ -2,6 +2,7 @@
 
 kept on meta     a counter that the file lacks starts at zero
 in place         the target's own memory is filled, from the file or with a value at hand
+composed         several stretches of one target, each filled from its own part of the file
 mapped           a new tensor over the file itself
 made             a new tensor of another dtype or on another device, filled like one in place
 """
@@ -14,12 +15,16 @@ import torch
 
 from loadstone.errors import Diagnostic, FormatError, MatchError
 from loadstone.matching.plan import Action, Plan
+from loadstone.matching.structure.items import Assignment
+from loadstone.model.composed import parts_of, sources_of, values_of
 from loadstone.model.copying import Fill
 from loadstone.model.lineage import storage_id
 from loadstone.model.pieces import Scratch
 from loadstone.model.staging import Reader, broken_cast, dense_for, needs_staging, staged, tied_conflict
 from loadstone.model.targets import Placement, Target, can_be_mapped, mapped, shared_bytes
 from loadstone.tensors import TensorInfo
+
+_MOVES = ("compose", "cast")  # what happens on the way when a part is read to its place
 
 
 @dataclass(slots=True)
@@ -68,6 +73,8 @@ class _Preparing:
         if action is None:
             self._keep(target)
             return
+        if self._add_parts(target, action):
+            return
         for other in target.actions:
             conflict = tied_conflict(action, other, self._reader) if other is not action else None
             if conflict is not None:
@@ -75,7 +82,7 @@ class _Preparing:
         info = self._plan.sources[action.source] if action.source is not None else None
         if info is not None:
             dtype = self._placement.dtype_for(target.tensor, _dtype_of(info))
-            broken = broken_cast(action, self._reader, dtype, self._scratch)
+            broken = broken_cast(action, sources_of(action, self._plan), self._reader, dtype, self._scratch)
             if broken is not None:
                 raise MatchError(broken)
         value = self._value(action, info, target)
@@ -99,6 +106,40 @@ class _Preparing:
             self._result.replaced.append((target, torch.zeros(target.tensor.shape, dtype=dtype, device=device)))
         elif target.is_replaced(self._placement, None):
             self._result.replaced.append((target, target.tensor.detach().to(device, dtype)))
+
+    def _add_parts(self, target: Target, action: Action) -> bool:
+        """Every part of a composed tensor straight to its place, where no copy of the whole is needed."""
+        made_of = self._plan.compositions.get(str(action.target))
+        is_alone = len(target.actions) == 1 and not any(op.is_checked for op in action.ops)
+        if made_of is None or not is_alone or not any(op.name == "compose" for op in action.ops):
+            return False
+        dtypes = {_dtype_of(self._plan.sources[taken.key]) for taken in made_of.sources}
+        if len(dtypes) > 1 or any(op.name not in _MOVES for op in action.ops):
+            return False
+        (source,) = dtypes
+        whole = target.tensor.detach()
+        is_new = target.is_replaced(self._placement, source)
+        if is_new:
+            dtype, device = self._wanted(target, source)
+            whole = torch.empty(whole.shape, dtype=dtype, device=device)
+        fills = self._fills(target.key, made_of, whole)
+        if fills is None:
+            return False
+        (self._result.into_new if is_new else self._result.into_model).extend(fills)
+        if is_new:
+            self._result.replaced.append((target, whole))
+        return True
+
+    def _fills(self, key: str, made_of: Assignment, whole: torch.Tensor) -> list[Fill] | None:
+        memory = self._reader.memory
+        if memory is None:
+            parts = parts_of(made_of, self._plan.sources, whole)
+            return None if parts is None else [Fill(key, view, info) for info, view in parts]
+        tensors = [memory[taken.key] for taken in made_of.sources]
+        if any(tensor.layout != torch.strided or storage_id(tensor) in self._own_memory for tensor in tensors):
+            return None  # a state dict of this very model: read before it is overwritten
+        values = values_of(made_of, memory, whole)
+        return None if values is None else [Fill(key, view, value=value) for value, view in values]
 
     def _value(self, action: Action, info: TensorInfo | None, target: Target) -> torch.Tensor | None:
         """The values, where they are at hand or have to be before the first write; None where the file gives them."""

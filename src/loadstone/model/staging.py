@@ -6,7 +6,7 @@ values are looked at, tied tensors are compared.  What comes out is a Fill for e
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -101,13 +101,18 @@ def prove(infos: Mapping[str, TensorInfo]) -> None:
         storage.prove()
 
 
-def broken_cast(action: Action, reader: Reader, dtype: torch.dtype, scratch: Scratch) -> Diagnostic | None:
-    """What the cast of this action would break; None if nothing."""
+def broken_cast(
+    action: Action, sources: Iterable[str], reader: Reader, dtype: torch.dtype, scratch: Scratch
+) -> Diagnostic | None:
+    """What the cast of this action would break in the first of its sources that it breaks; None if nothing."""
     if not any(op.is_checked for op in action.ops):
         return None
-    source = str(action.source)
-    pieces = pieces_of(reader.infos[source], scratch) if reader.memory is None else [(0, reader.memory[source])]
-    return check_cast(str(action.target), source, pieces, dtype)
+    for source in sources:
+        pieces = pieces_of(reader.infos[source], scratch) if reader.memory is None else [(0, reader.memory[source])]
+        broken = check_cast(str(action.target), source, pieces, dtype)
+        if broken is not None:
+            return broken
+    return None
 
 
 def tied_conflict(first: Action, second: Action, reader: Reader) -> Diagnostic | None:

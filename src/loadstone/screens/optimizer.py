@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _SIGNS: dict[str, tuple[str, Style]] = {
     "kept": ("=", "good"),
+    "rearranged": ("⤨", "good"),
     "reshaped": ("≠", "warning"),
     "new": ("+", "note"),
     "dropped": ("∅", "dim"),
@@ -24,7 +25,7 @@ _MOST_ROWS = 4  # of folded names that have one reason
 
 
 def render_optimizer(plan: OptimizerPlan, *, width: int = 100, color: bool = False) -> str:
-    """Counts of what is kept, reshaped, new and dropped, each with its names and its reason."""
+    """Counts of what is kept, rearranged, reshaped, new and dropped, each with its names and its reason."""
     counts = "   ".join(f"{len(plan.named(status)):,} {status}" for status in _SIGNS if plan.named(status))
     lines: list[Line] = [line((visible(plan.kind), "strong"), f"   {plan.strict}   {counts}")]
     lines += [line("  ", (f"parameters {plan.names_from}", "dim"))] if plan.names_from else []

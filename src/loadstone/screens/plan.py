@@ -21,6 +21,7 @@ _MOST_OF_A_CODE = 6  # diagnostics with one code that are shown before the rest 
 _MOST_GROUPS = 24
 _MOST_RULES = 6
 _MOST_FOLDS = 4  # folded keys named in a group's row
+_FEW_WAYS = 4  # powers of ten that are written out
 _BEFORE_REASONS = 24  # cells: indent, sign, word and count
 
 # What a group of actions is called: sign, word, style.  The order is that of the rows.
@@ -50,6 +51,7 @@ def render_plan(plan: Plan, *, width: int = 100, color: bool = False, all_rows: 
         _verdict(plan, width),
         _groups(plan, width, None if all_rows else _MOST_GROUPS),
         _rules(plan, width, None if all_rows else _MOST_RULES),
+        _ways(plan, width),
     ]
     if all_rows:
         sections.append(_every_key(plan, width))
@@ -142,6 +144,20 @@ def _rules(plan: Plan, width: int, limit: int | None) -> list[Line]:
     more = len(plan.rules) - len(widest[:limit])
     head = f"  {quantities.counted(len(plan.rules), 'rule')}, which the recipe keeps"
     return [line(head), *lines, *([line((f"    … {more:,} more, shown with --all", "dim"))] if more else [])]
+
+
+def _ways(plan: Plan, width: int) -> list[Line]:
+    """How many ways a match by structure leaves."""
+    is_said = any(action.how == "by a rule of the recipe" for action in plan.actions)
+    if is_said or not (plan.compositions or plan.questions):
+        return []
+    if not plan.admissible:
+        text = "unique: no other pairing fits shapes, blocks, numbers and names"
+    elif plan.admissible < _FEW_WAYS:
+        text = f"{round(10**plan.admissible):,} ways to pair what is open fit equally well; one of them is right"
+    else:
+        text = f"about 10^{plan.admissible:.0f} ways to pair what is open fit equally well; one of them is right"
+    return [line(f"  {text}") for text in wrap(text, width - 2)]
 
 
 def _kind(action: Action) -> str:

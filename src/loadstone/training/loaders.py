@@ -80,6 +80,16 @@ def _announce(loader: object, epoch: int) -> None:
         loader._iterator = None  # type: ignore[attr-defined]  # new ones: old workers go on with generators of their own
 
 
+def saved_place(loader: Any, start: dict[str, Any] | None) -> dict[str, Any]:
+    """What a checkpoint says of the loader; `start` are the generators before the iterator of an unfinished epoch."""
+    data: dict[str, Any] = {"loader": fingerprint(loader)}
+    if start is not None:
+        data["start"] = start
+        if is_stateful(loader):
+            data["state"] = loader.state_dict()
+    return data
+
+
 def fingerprint(loader: object) -> dict[str, Any]:
     """What tells this loader from another one, as far as it shows from outside."""
     dataset, batch_sampler = getattr(loader, "dataset", None), getattr(loader, "batch_sampler", None)

@@ -1,30 +1,42 @@
 """What a checkpoint says about its optimizer: the state, and the names, shapes and order of the parameters beside it.
 
-How the file's names become the model's is decided by the plan for the weights, so that a prefix, a renamed layer or a
-tied parameter means the same for a parameter and for its momentum.
+How the file's names become the model's is decided by the plan for the weights, so that a prefix, a renamed layer, a
+tied parameter or a joined one means the same for a parameter and for its momentum.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
 
 from loadstone.checkpoint import Checkpoint
 from loadstone.errors import Diagnostic, Fix, MatchError
-from loadstone.matching.plan import Action, Plan
+from loadstone.matching.plan import Plan
 from loadstone.model.load import plan as plan_weights
+from loadstone.tensors import TensorInfo
 from loadstone.training.layouts import Part, find_parts
+from loadstone.training.optimizer_names import model_names
+from loadstone.training.optimizer_rearranging import Move, used_twice
 
 # Formats that keep the keys of a state dict in its order; safetensors sorts them by dtype and name, DCP by name.
 _IN_ORDER = frozenset({"torch-zip", "torch-legacy", "torch-tar", "torchscript"})
 
 
+# What else a plan may do to weights of the right shape; moments of numbers that are computed cannot be moved along.
+_COMPUTED = {"call": "an adapter computes its weights", "migrate": "the model's own hook computes its weights"}
+
+
 @dataclass(frozen=True, slots=True)
 class FileFacts:
-    """What `plan_optimizer` wants to know of a file; its arguments of these names say more."""
+    """What `plan_optimizer` wants to know of a file; its arguments of these names say more.
+
+    Attributes:
+        moves: by the model's name, how a parameter is made of others of the file.
+        changed: why state is not carried over, by name on either side, where weights change on the way.
+    """
 
     saved: Any
     file_names: tuple[str, ...] | None
@@ -32,6 +44,7 @@ class FileFacts:
     file_dtypes: Mapping[str, str]
     is_defined_order: bool
     renames: Mapping[str, str]
+    moves: Mapping[str, Move]
     changed: Mapping[str, str]
 
 
@@ -49,42 +62,55 @@ def facts_of(
     Raises MatchError (optimizer-invalid, ambiguous-part) where the checkpoint has no optimizer, or several.
     """
     found = _chosen(find_parts(checkpoint.tree, checkpoint.sets).all("optimizer"), part, checkpoint.name)
-    infos = checkpoint.weights if checkpoint.sets else {}
-    made = weights if weights is not None or not infos else plan_weights(model, checkpoint, strict=False)
-    actions = made.actions if made is not None else ()
-    renames, changed = _renamed(actions)
-    return FileFacts(
-        found.value,
-        tuple(infos) or None,
-        {key: info.shape for key, info in infos.items()},
-        {key: info.dtype for key, info in infos.items()},
-        checkpoint.format in _IN_ORDER,
-        renames,
-        changed,
+    if weights is None and checkpoint.sets:
+        weights = plan_weights(model, checkpoint, strict=False)
+    if weights is None:
+        return FileFacts(found.value, None, {}, {}, checkpoint.format in _IN_ORDER, {}, {}, {})
+    facts = facts_beside(found.value, model, weights)
+    return replace(
+        facts, file_names=_distinct(weights.sources) or None, is_defined_order=checkpoint.format in _IN_ORDER
     )
 
 
-def _renamed(actions: Iterable[Action]) -> tuple[dict[str, str], dict[str, str]]:
-    """The model's name for each name of the file, "" where it has none; and why parameters on either side have none.
-
-    The momentum of a weight that is turned, cut or joined on its way is not that of the weight in the model, and would
-    fit a square one all the same.
-    """
+def facts_beside(saved: Any, model: nn.Module, weights: Plan) -> FileFacts:
+    """What the plan for the weights says about an optimizer's state that was saved beside them."""
+    names, infos = model_names(model), weights.sources
+    shapes = {key: info.shape for key, info in infos.items()}
+    dtypes = {key: info.dtype for key, info in infos.items()}
     renames: dict[str, str] = {}
+    moves: dict[str, Move] = {}
     changed: dict[str, str] = {}
-    for each in actions:
+    for each in weights.actions:
         composed = next((op.text for op in each.ops if op.name == "compose"), None)
-        if composed is not None and each.target is not None:
-            changed[each.target] = f"its weights are changed on the way ({composed}), its state is not"
+        computed = next((_COMPUTED[op.name] for op in each.ops if op.name in _COMPUTED), None)
+        if each.target is not None and computed is not None:
+            changed[each.target] = computed
+        elif each.target is not None and composed is not None:
+            moves[names.first(each.target) or each.target] = Move(weights.compositions[each.target], composed)
         if each.source is None:
             continue
-        if each.target is not None and composed is None:
+        if each.target is not None and composed is None and computed is None:
             renames[each.source] = each.target
         elif each.target is not None or each.status in ("joined", "ambiguous", "unexpected"):
             renames.setdefault(each.source, "")
-            if each.status == "joined" or composed is not None:
-                changed.setdefault(each.source, "its weights are changed on the way, its state is not")
-    return renames, changed
+            if computed is not None:
+                changed.setdefault(each.source, computed)
+    moves = {name: move for name, move in moves.items() if name in names.parameters}
+    copied = used_twice((move.assignment for move in moves.values()), shapes)
+    for name, move in [*moves.items()]:
+        if copied.intersection(taken.key for taken in move.assignment.sources):
+            del moves[name]
+            changed[name] = "its weights go to several parameters, its state to none"
+    return FileFacts(saved, None, shapes, dtypes, False, renames, moves, changed)
+
+
+def _distinct(infos: Mapping[str, TensorInfo]) -> tuple[str, ...]:
+    """The keys, of those that are the same memory the first: of tied parameters the optimizer has one."""
+    first: dict[tuple[object, ...], str] = {}
+    for key, info in infos.items():
+        view = (key,) if info.storage is None else (id(info.storage), info.offset, info.shape, info.stride, info.dtype)
+        first.setdefault(view, key)
+    return tuple(first.values())
 
 
 def _chosen(found: tuple[Part, ...], part: str | None, name: str) -> Part:

@@ -44,9 +44,9 @@ _NEEDED: tuple[tuple[str, str, str], ...] = (
     ("RMSprop", "centered", "grad_avg"),
 )
 # State of torch's own optimizers that has the shape of its parameter.
-_LIKE_PARAMETER = frozenset(
+LIKE_PARAMETER = frozenset(
     {"exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "square_avg", "grad_avg", "acc_delta", "exp_inf",
-     "sum", "prev", "step_size", "ax"}
+     "sum", "prev", "step_size", "ax", "variance"}
 )  # fmt: skip
 # How a step is computed on this machine, and what makes Adam AdamW: the optimizer's own, whatever a file says.
 # torch's load_state_dict takes them from the file, and so makes an AdamW of an Adam.
@@ -112,7 +112,7 @@ def misfits(state: Mapping[str, Any], shape: tuple[int, ...], *, is_exact_shape:
         own = shape_of(value)
         if own is None or own in ((), (1,)) or own == shape:
             continue
-        is_shaped = known and key in _LIKE_PARAMETER
+        is_shaped = known and key in LIKE_PARAMETER
         if is_shaped or not (is_exact_shape or _is_factor(own, shape)):
             found.append(f"{key} {own}")
     return found

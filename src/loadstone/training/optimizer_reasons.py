@@ -22,7 +22,7 @@ def exact_differences(
     State that the optimizer would cast to another dtype is a difference, as it is not the state that was saved.
     """
     rows: list[tuple[str, str]] = []
-    for status in ("new", "reshaped", "dropped"):
+    for status in ("new", "rearranged", "reshaped", "dropped"):
         by_reason: dict[str, list[str]] = {}
         for line in matching.lines:
             if line.status == status:
@@ -58,8 +58,8 @@ def _some(names: Sequence[str]) -> str:
 
 def _order(own_names: Sequence[Sequence[str]], file: FileSide) -> list[tuple[str, str]]:
     targets: list[list[str]] = [[] for _ in file.saved.groups]
-    for entry, target in zip(file.saved.entries, file.targets, strict=True):
-        targets[entry.group].append(target)
+    for entry, target, name in zip(file.saved.entries, file.targets, file.names, strict=True):
+        targets[entry.group].append(target or name)
     rows = []
     for number, (own, saved) in enumerate(zip(own_names, targets, strict=True)):
         at = next((at for at, pair in enumerate(zip(own, saved, strict=False)) if pair[0] != pair[1]), None)
@@ -95,7 +95,7 @@ def hyperparameter_notes(matching: Matching) -> list[Diagnostic]:
 
 def nothing_kept(matching: Matching) -> list[Diagnostic]:
     """A warning where the transfer would carry over nothing at all."""
-    if not matching.lines or any(line.status == "kept" for line in matching.lines):
+    if not matching.lines or any(line.status in ("kept", "rearranged") for line in matching.lines):
         return []
     own = [line.name for line in matching.lines if line.status == "new"][:3]
     saved = [line.name for line in matching.lines if line.status == "dropped"][:3]

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import nn
@@ -23,14 +23,16 @@ from torch.optim import Optimizer
 
 from loadstone.checkpoint import Checkpoint
 from loadstone.errors import Diagnostic, Fix, MatchError, worst_first
+from loadstone.matching.plan import Plan
 from loadstone.screens.optimizer import render_optimizer
 from loadstone.training.optimizer_apply import put_state
-from loadstone.training.optimizer_files import facts_of
+from loadstone.training.optimizer_files import facts_beside, facts_of
 from loadstone.training.optimizer_groups import GroupPlan
 from loadstone.training.optimizer_kinds import foreign_state, is_torchs, misfits
-from loadstone.training.optimizer_matching import FileSide, Matching, OptimizerLine, match
+from loadstone.training.optimizer_matching import FileSide, Matching, OptimizerLine, Status, match
 from loadstone.training.optimizer_names import ModelNames, model_names, named_state, names_of
 from loadstone.training.optimizer_positions import Named, Shapes, by_position, candidates
+from loadstone.training.optimizer_rearranging import Move, Rearranged
 from loadstone.training.optimizer_reasons import exact_differences, hyperparameter_notes, nothing_kept
 from loadstone.training.optimizer_saved import SavedOptimizer, copied, read_saved
 
@@ -70,7 +72,7 @@ class OptimizerPlan:
         return all(diagnostic.severity != "error" for diagnostic in self.diagnostics)
 
     def named(self, status: str) -> list[str]:
-        """Names of the parameters with that status: "kept", "reshaped", "new" or "dropped"."""
+        """Names of the parameters with that status: "kept", "rearranged", "reshaped", "new" or "dropped"."""
         return [line.name for line in self.lines if line.status == status]
 
     def apply(self) -> None:
@@ -90,19 +92,21 @@ class OptimizerPlan:
         if self._matching is None:
             return
         states: list[Mapping[str, Any]] = []
-        for parameter, position in zip(parameters, self._matching.positions, strict=True):
-            if position is None:
+        for parameter, source in zip(parameters, self._matching.sources, strict=True):
+            if source is None:
                 states.append(dict(self._optimizer.state.get(parameter, {})))
+            elif isinstance(source, Rearranged):
+                states.append(source.state())
             else:
-                states.append(copied(self._saved.entries[position].state))
+                states.append(copied(self._saved.entries[source].state))
         put_state(
             self._optimizer,
             states,
             [group.options for group in self.groups],
             self._names,
             keep_dtype=[
-                is_kept or position is None
-                for is_kept, position in zip(self._matching.keeps_dtype, self._matching.positions, strict=True)
+                is_kept or source is None
+                for is_kept, source in zip(self._matching.keeps_dtype, self._matching.sources, strict=True)
             ],
             rest=copied(self._saved.extras),
             others=copied(self._saved.others),
@@ -116,7 +120,7 @@ class OptimizerPlan:
         return self.report()
 
     def __repr__(self) -> str:
-        counts = ", ".join(f"{len(self.named(status))} {status}" for status in ("kept", "reshaped", "new", "dropped"))
+        counts = ", ".join(f"{len(self.named(status))} {status}" for status in get_args(Status))
         return f"<OptimizerPlan {self.kind}: {counts}>"
 
 
@@ -127,13 +131,13 @@ def plan_optimizer(
     model: nn.Module,
     strict: Strict = "exact",
     part: str | None = None,
+    weights: Plan | None = None,
     file_names: Sequence[str] | None = None,
     file_shapes: Mapping[str, tuple[int, ...]] | None = None,
     file_dtypes: Mapping[str, str] | None = None,
     is_defined_order: bool = True,
     renames: Mapping[str, str] | None = None,
     saved_names: Sequence[Sequence[str]] | None = None,
-    changed: Mapping[str, str] | None = None,
 ) -> OptimizerPlan:
     """What becomes of the optimizer's state; nothing is changed, and of a file nothing is read but headers.
 
@@ -143,34 +147,41 @@ def plan_optimizer(
         model: whose parameters it optimizes.
         strict: "exact" refuses every difference, with a list; "transfer" carries over by name what fits.
         part: which optimizer of a Checkpoint, where it has several: its name or place.
+        weights: the plan by which the model got its weights from that file, where it has other options than none: state
+            goes where they go.  Of weights that are joined, the step counts of the parts are read and compared.
         file_names: the keys of the model's state dict in the file, in its order; needed where `saved` has no names.
         file_shapes, file_dtypes: of these, as far as they are known.
         is_defined_order: that order is the one in which the model defined them; False for safetensors, which sorts.
         renames: the model's name for a name of the file, where they differ.
         saved_names: the names in every saved group, from somebody who knows them.
-        changed: why state is not carried over, by name on either side, where weights change on the way.
 
     The arguments from `file_names` to `renames` are what a Checkpoint says by itself; given as well, they win.
 
     Raises MatchError (optimizer-invalid) where `saved` is or has no optimizer's state, (ambiguous-part) where it has
     several.
     """
-    if isinstance(saved, Checkpoint):
-        facts = facts_of(saved, model, part=part)
-        saved, is_defined_order = facts.saved, is_defined_order and facts.is_defined_order
+    moves: Mapping[str, Move] = {}
+    changed: Mapping[str, str] = {}
+    if isinstance(saved, Checkpoint) or weights is not None:
+        if isinstance(saved, Checkpoint):
+            facts = facts_of(saved, model, part=part, weights=weights)
+            is_defined_order = is_defined_order and facts.is_defined_order
+        else:
+            assert weights is not None
+            facts = facts_beside(saved, model, weights)
+        saved, moves, changed = facts.saved, facts.moves, facts.changed
         file_names = facts.file_names if file_names is None else file_names
         file_shapes = facts.file_shapes if file_shapes is None else file_shapes
         file_dtypes = facts.file_dtypes if file_dtypes is None else file_dtypes
         renames = facts.renames if renames is None else renames
-        changed = facts.changed if changed is None else changed
     read = read_saved(saved)
     names = model_names(model)
     own_names = names_of(optimizer, model)
     shapes: Shapes = file_shapes or {}
 
-    def target(name: str) -> str:
+    def target(name: str) -> str | None:
         renamed = (renames or {}).get(name, name)
-        return names.first(renamed) or renamed
+        return names.first(renamed) or renamed or None
 
     def planned(
         matching: Matching | None, diagnostics: Sequence[Diagnostic], lines: tuple[OptimizerLine, ...] = ()
@@ -203,7 +214,7 @@ def plan_optimizer(
         lines = _unused(own_names, read, found, target, "nothing says which state is its own")
         return planned(None, [_unnamed(optimizer, own_names, read, found)], lines)
     file = FileSide(
-        read, found.names, found.how, shapes, file_dtypes or {}, tuple(map(target, found.names)), changed or {}
+        read, found.names, found.how, shapes, file_dtypes or {}, tuple(map(target, found.names)), moves, changed
     )
     matching = match(optimizer, own_names, file, names)
     if strict == "exact":
@@ -219,7 +230,7 @@ def _named(
     read: SavedOptimizer,
     optimizer: Optimizer,
     model: ModelNames,
-    target: Callable[[str], str],
+    target: Callable[[str], str | None],
     file_names: Sequence[str] | None,
     shapes: Shapes,
     is_defined_order: bool,
@@ -242,13 +253,17 @@ def _named(
     for name in candidates(
         file_names, lambda name: target(name) in model.parameters, lambda name: target(name) in model.buffers
     ):
-        of_model.setdefault(target(name), name)  # of tied parameters the optimizer has the first
+        of_model.setdefault(target(name) or name, name)  # of tied parameters the optimizer has the first
     names = [name for name in of_model.values() if name in shapes]
     return by_position(read, names, shapes, is_known=is_torchs(optimizer))
 
 
 def _unused(
-    own_names: Sequence[Sequence[str]], read: SavedOptimizer, found: Named, target: Callable[[str], str], why: str
+    own_names: Sequence[Sequence[str]],
+    read: SavedOptimizer,
+    found: Named,
+    target: Callable[[str], str | None],
+    why: str,
 ) -> tuple[OptimizerLine, ...]:
     """Lines for a saved optimizer of which nothing is used."""
     lines = [

@@ -1,7 +1,7 @@
 """Put a saved training back into live objects: every difference first, then all of it or nothing.
 
     exact      everything is as it was, or a MatchError lists what is not
-    transfer   weights and optimizer state go by name; what does not fit starts anew, and is said
+    transfer   weights and optimizer state go by name, or by structure; what does not fit starts anew, and is said
     weights    the model alone
 
 The order is fixed: model, optimizer, scheduler (without a step of its own), scaler, other states, gradients, generators
@@ -21,10 +21,10 @@ from loadstone.errors import Diagnostic, Fix, LoadstoneError, MatchError
 from loadstone.matching.plan import Plan
 from loadstone.model import randomness
 from loadstone.model.load import plan as plan_weights
+from loadstone.model.options import PlanOptions
 from loadstone.training import differences
 from loadstone.training.generators import put_generators
 from loadstone.training.loaders import Place
-from loadstone.training.optimizer_files import facts_of
 from loadstone.training.optimizers import OptimizerPlan, plan_optimizer
 from loadstone.training.parts import Parts, kind, put_gradients, undo_for
 from loadstone.training.progress import Line, describe
@@ -61,11 +61,16 @@ class Resume:
 
 def plan_resume(
     parts: Parts, saved: SavedRun, strict: Strict, *, config: Mapping[str, Any] | None, data: Mapping[str, Any] | None,
-    match: str = "names",
+    matching: PlanOptions | None = None,
 ) -> Resume:  # fmt: skip
-    """What a resume will do; nothing is changed.  `data` is the fingerprint of the loader, where it is known."""
+    """What a resume will do; nothing is changed.
+
+    Args:
+        data: the fingerprint of the loader, where it is known.
+        matching: options of the plan for the weights: `match`, `answers`, `recipe`.
+    """
     made = Resume(notes=list(saved.diagnostics))
-    weights = _model(made, parts, saved, strict, match)
+    weights = _model(made, parts, saved, strict, matching or {})
     if strict == "weights":
         made.lines += [Line("dropped", part, "only the weights are wanted") for part in saved.others]
         return made
@@ -101,27 +106,34 @@ def carry_out(made: Resume, parts: Parts) -> None:
         raise
 
 
+# Findings whose fixes are options of a resume too; and where the answer is missing, nothing is loaded beside it.
+_ANSWERED = ("open-question", "answer-unfit", "rule-unfit")
+
+
 def _for_a_run(finding: Diagnostic, strict: Strict) -> Diagnostic:
-    """What a plan finds, with what to do about it here: its own fixes are options of `load`."""
+    """What a plan finds, with what to do about it here: most of its own fixes are options of `load`."""
+    if finding.code in _ANSWERED:
+        return replace(finding, level=None)
     fixes = () if strict == "transfer" else (Fix("carry over what fits, by name", 'run.resume(strict="transfer")'),)
     return replace(finding, fixes=fixes)
 
 
-def _model(made: Resume, parts: Parts, saved: SavedRun, strict: Strict, match: str) -> Plan | None:
+def _model(made: Resume, parts: Parts, saved: SavedRun, strict: Strict, matching: PlanOptions) -> Plan | None:
     if parts.model is None or not saved.has_model:
         _one_sided(made, "model", parts.model is not None, saved.has_model, strict)
         return None
-    plan = plan_weights(
-        parts.model, saved.checkpoint, strict=strict != "transfer", weights=saved.weights, verify=False, match=match
-    )  # the digests of the whole file were compared a moment ago
-    made.errors += [_for_a_run(each, strict) for each in plan.diagnostics if each.severity == "error"]
-    made.notes += [
-        _for_a_run(each, strict) for each in plan.diagnostics if each.severity == "warning" and strict != "exact"
-    ]
+    options: PlanOptions = {**matching, "strict": strict != "transfer", "weights": saved.weights}
+    options["verify"] = False  # the digests of the whole file were compared a moment ago
+    plan = plan_weights(parts.model, saved.checkpoint, **options)
+    found = [_for_a_run(each, strict) for each in plan.diagnostics if each.severity in ("error", "warning")]
+    made.errors += [each for each in found if each.severity == "error"]
+    made.notes += [each for each in found if each.severity == "warning" and strict != "exact"]
     if strict == "exact":
         made.errors += _changes(plan)
     counts = {status: [a for a in plan.actions if a.status == status] for status in ("load", "tied")}
-    made.lines.append(Line("kept", "model", f"{len(counts['load']) + len(counts['tied']):,} tensors"))
+    moved = sum(op.name == "compose" for each in counts["load"] for op in each.ops)
+    along = f", {moved:,} of them rearranged" if moved else ""
+    made.lines.append(Line("kept", "model", f"{len(counts['load']) + len(counts['tied']):,} tensors{along}"))
     made.lines += [
         Line("new", f"model.{each.target}", each.why) for each in plan.actions if each.status in ("missing", "kept")
     ]
@@ -192,9 +204,11 @@ def _optimizer(
         return
     made.errors += [each for each in plan.diagnostics if each.severity == "error"]
     made.notes += [each for each in plan.diagnostics if each.severity == "warning"]
-    made.lines.append(Line("kept", label, f"state of {len(plan.named('kept')):,} parameters"))
+    kept, moved = len(plan.named("kept")), len(plan.named("rearranged"))
+    along = f", {moved:,} of them rearranged as their weights are" if moved else ""
+    made.lines.append(Line("kept", label, f"state of {kept + moved:,} parameters{along}"))
     for each in plan.lines:
-        if each.status != "kept":
+        if each.status not in ("kept", "rearranged"):
             made.lines.append(Line("dropped" if each.status == "dropped" else "new", f"{label}.{each.name}", each.why))
     if strict == "transfer":
         made.details.append(plan.report())
@@ -207,19 +221,7 @@ def _optimizer_plan(
     how: Literal["exact", "transfer"] = "exact" if strict == "exact" else "transfer"
     if not saved.has_model:
         return plan_optimizer(live, stored.value, model=model, strict=how)
-    facts = facts_of(saved.checkpoint, model, part=stored.place, weights=weights)
-    return plan_optimizer(
-        live,
-        stored.value,
-        model=model,
-        strict=how,
-        file_names=facts.file_names,
-        file_shapes=facts.file_shapes,
-        file_dtypes=facts.file_dtypes,
-        is_defined_order=facts.is_defined_order,
-        renames=facts.renames,
-        changed=facts.changed,
-    )
+    return plan_optimizer(live, saved.checkpoint, model=model, strict=how, part=stored.place, weights=weights)
 
 
 def _is_same_kind(made: Resume, saved: SavedRun, part: str, name: str, live: object, label: str) -> bool:

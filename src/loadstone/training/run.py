@@ -7,16 +7,15 @@
             ...
         run.save(loss=loss)
 
-The loop stays the script's own.  `epochs` counts, `batches` knows the place in the epoch, `save` writes; everything
-else is in the rooms beside: what there is to save (parts), the generators, the loader's place (loaders), the directory
-(store), and putting it all back (resuming).
+The loop stays the script's own.  `epochs` counts and `batches` knows the place in the epoch (loop); `save` writes, and
+`resume` reads; everything else is in the rooms beside: what there is to save (parts), the generators, the loader's
+place (loaders), the directory (store), and putting it all back (resuming).
 """
 
 from __future__ import annotations
 
 import os
 import sys
-import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -28,17 +27,18 @@ from torch.optim import Optimizer
 
 from loadstone.checkpoint import open_checkpoint
 from loadstone.errors import Diagnostic, Fix, MatchError, RecipeError
+from loadstone.model.options import PlanOptions
 from loadstone.runs.keep import Keep, Mode
 from loadstone.runs.listing import Entry
-from loadstone.training import differences, loaders
-from loadstone.training.every import Due, parse_every
-from loadstone.training.generators import generators_state, put_generators, put_own_generators
+from loadstone.training import loaders
+from loadstone.training.every import parse_every
+from loadstone.training.generators import generators_state
+from loadstone.training.loop import Loop
 from loadstone.training.parts import Several, content_of, gather
 from loadstone.training.progress import Progress, Report, describe
 from loadstone.training.resuming import Resume, Strict, carry_out, plan_resume
 from loadstone.training.saved_run import SavedRun, read_run
 from loadstone.training.store import Store
-from loadstone.training.termination import Termination
 from loadstone.training.values import plain_config, plain_metrics
 from loadstone.training.witness import attend, redirected
 
@@ -84,26 +84,15 @@ class Run:
         layout: str = "file",
     ) -> None:
         self._parts = gather(model, optimizer, scheduler, scaler, state)
-        self._loader = data
         self._config = plain_config(config)
-        self._due = Due(None if every is None else parse_every(every), time.monotonic)
+        amount = None if every is None else parse_every(every)
+        self._loop = Loop(data, amount, handed_out=self._attend, between=self._between)
         own_name = type(self._parts.model).__name__.lower() if isinstance(model, nn.Module) else "run"
         self._store = Store(redirected(folder), name or own_name, keep=keep, layout=layout, wait=wait)
         self._store.is_usable()
-        self._termination = Termination()
-        self._epoch = self._step = self._batch = 0
-        self._is_in_epochs = False
-        self._is_in_batches = False
-        self._counts_batches = False
-        self._place: loaders.Place | None = None  # where the epoch that a resume found goes on
-        self._start: dict[str, Any] | None = None  # the generators before the running epoch's iterator
-        self._pending: dict[str, Any] | None = None  # the generators that the next epoch begins with
-        self._own: list[Any] = []  # and those of its loader
-        self._expected: Mapping[str, Any] | None = None  # the loader's fingerprint, where it is still to be compared
-        self._saved_at: tuple[int, int, int] | None = None
         self._stepped: dict[str, int] = {}  # by optimizer: batches that were handed out when it made its last step
         self._hooks = [
-            each.register_step_post_hook(lambda *_, name=name: self._stepped.__setitem__(name, self._step))
+            each.register_step_post_hook(lambda *_, name=name: self._stepped.__setitem__(name, self.step))
             for name, each in self._parts.optimizers.items()
             if isinstance(each, Optimizer)
         ]
@@ -118,20 +107,26 @@ class Run:
     @property
     def epoch(self) -> int:
         """Epochs that are finished."""
-        return self._epoch
+        return self._loop.epoch
 
     @property
     def step(self) -> int:
         """Batches that were handed out in all."""
-        return self._step
+        return self._loop.step
 
     @property
     def batch(self) -> int:
         """Batches that were handed out in the unfinished epoch."""
-        return self._batch
+        return self._loop.batch
 
     def resume(
-        self, *, strict: Strict = "exact", checkpoint: str | os.PathLike[str] | None = None, match: str = "names"
+        self,
+        *,
+        strict: Strict = "exact",
+        checkpoint: str | os.PathLike[str] | None = None,
+        match: str = "names",
+        answers: Mapping[str, str] | None = None,
+        recipe: str | os.PathLike[str] | None = None,
     ) -> Progress:
         """Go on from the newest whole checkpoint, or from `checkpoint`; zeros where there is none yet.
 
@@ -139,10 +134,12 @@ class Run:
             strict: "exact": any difference is an error that lists it.  "transfer": weights and optimizer state go by
                 name, and the report says what starts anew.  "weights": the model alone; finished epochs stay finished.
             checkpoint: a path, or a name in the directory; also one that other code wrote in the usual layouts.
-            match: as in `plan`; the state of weights that "structure" turns, cuts or joins starts anew.
+            match, answers, recipe: as in `plan`, for a model of another implementation.  Where "structure" turns, cuts
+                or joins weights, moments of the optimizer that are one number a weight go the same way.
 
         Raises:
-            MatchError: resume-differs, and every diagnostic of the parts that differ; everything is as it was.
+            MatchError: resume-differs, open-question, and every diagnostic of the parts that differ; everything is as
+                it was.
             IntegrityError: damaged-checkpoint, where no checkpoint is whole; file-not-found.
         """
         if strict not in ("exact", "transfer", "weights"):
@@ -155,8 +152,9 @@ class Run:
             return Progress()
         with open_checkpoint(entry.path) as opened:
             saved = read_run(opened)
-            data = None if self._loader is None else loaders.fingerprint(self._loader)
-            made = plan_resume(self._parts, saved, strict, config=self._config, data=data, match=match)
+            data = None if self._loop.loader is None else loaders.fingerprint(self._loop.loader)
+            matching: PlanOptions = {"match": match, "answers": answers, "recipe": recipe}
+            made = plan_resume(self._parts, saved, strict, config=self._config, data=data, matching=matching)
             if made.errors:
                 summary = f"`{entry.path.name}` cannot be resumed ({strict}); nothing was changed"
                 raise MatchError(*made.errors, summary=summary)
@@ -165,15 +163,13 @@ class Run:
         return self._at(saved, made, entry, strict, [*passed, *self._newer(entry)])
 
     def _at(self, saved: SavedRun, made: Resume, entry: Entry, strict: Strict, notes: list[Diagnostic]) -> Progress:
-        self._epoch, self._step, self._batch = saved.epoch, saved.step, made.batch
-        self._place, self._pending = made.place, made.generators
-        self._expected = made.expected if self._loader is None else None
-        self._saved_at = self._epoch, self._step, self._batch
-        self._due.saved(epoch=self._epoch, step=self._step)
-        where = describe(self._epoch, self._step, self._batch)
+        self._loop.go_on(
+            saved.epoch, saved.step, made.batch, place=made.place, generators=made.generators, expected=made.expected
+        )
+        where = describe(*self._loop.place)
         head = f"resumed from {entry.path.name} ({strict}): {where}"
         report = Report(head, tuple(made.lines), (*notes, *made.notes), tuple(made.details))
-        return Progress(self._epoch, self._step, self._batch, entry.path, report)
+        return Progress(*self._loop.place, entry.path, report)
 
     def _newer(self, entry: Entry) -> list[Diagnostic]:
         """A note where the run goes on from an older checkpoint than the newest."""
@@ -190,107 +186,28 @@ class Run:
 
         An epoch is finished when the loop comes back; a checkpoint that is due is written then.
         """
-        self._termination.install()
-        self._is_in_epochs = True
-        try:
-            while self._epoch < total:
-                self._begin_epoch()
-                try:
-                    yield self._epoch + 1
-                except GeneratorExit:  # the loop was left: what was iterated is done, unless in its middle
-                    if not self._is_in_batches:
-                        self._finish_epoch()
-                    raise
-                self._finish_epoch()
-                self._after(self._due.after_epoch(self._epoch, self._step))
-        finally:
-            self._is_in_epochs = False
+        return self._loop.epochs(total)
 
     def batches(self, loader: Iterable[B] | None = None) -> Iterator[B]:
         """The batches of one epoch; of an epoch that was interrupted, those that are left, shuffled as they were.
 
         A checkpoint that is due is written between two batches.  Without `loader`, those of the run's `data`.
         """
-        source: Iterable[B] | None = self._loader if loader is None else loader
-        if source is None:
-            raise RecipeError(Diagnostic("invalid-option", "there is no loader, neither here nor as `data` of the run"))
-        if self._is_in_batches or (self._is_in_epochs and self._start is not None):
-            message = f"`batches` is used twice in epoch {self._epoch + 1}; one loader is the one that is trained on"
-            fixes = (Fix("go through other data without it", "for x, y in validation_loader:"),)
-            raise RecipeError(Diagnostic("invalid-option", message, fixes=fixes))
-        self._termination.install()
-        iterator = self._iterator(source)
-        return self._handed_out(source, iterator)
+        return self._loop.batches(loader)
 
-    def _iterator(self, source: Iterable[B]) -> Iterator[B]:
-        place, self._place = self._place, None
-        if self._expected is not None:
-            expected, self._expected = self._expected, None
-            check_loader(expected, source)
-        self._loader, number = source, self._epoch + 1
-        if place is None:
-            self._begin_epoch()
-            self._begin_loader(source)
-            self._batch = 0
-            self._start = generators_state(source)
-            return loaders.begin(source, number)
-        self._pending, self._own = None, []
-        self._start = place.start
-        return loaders.go_on(source, number, place)
+    def _attend(self, batch: Any) -> None:
+        if self._witness is not None:
+            rates = self._parts.learning_rates()
+            self._witness.batch(self.epoch + 1, self.batch, self.step, batch, rates)
 
-    def _handed_out(self, source: Iterable[B], iterator: Iterator[B]) -> Iterator[B]:
-        self._is_in_batches = self._counts_batches = True
-        try:
-            for batch in iterator:
-                self._batch += 1
-                self._step += 1
-                if self._witness is not None:
-                    rates = self._parts.learning_rates()
-                    self._witness.batch(self._epoch + 1, self._batch, self._step, batch, rates)
-                yield batch
-                self._after(self._due.after_batch(self._step))
-        except GeneratorExit:
-            self._leave_batches()  # the loop was left early, on purpose
-            raise
-        finally:
-            self._is_in_batches = False
-        self._leave_batches()
-
-    def _leave_batches(self) -> None:
-        """Without `epochs`, the end of the batches is the end of the epoch."""
-        if not self._is_in_epochs:
-            self._finish_epoch()
-
-    def _begin_epoch(self) -> None:
-        """Once after a resume: whatever the script drew in between does not count."""
-        if self._pending is not None:
-            pending, self._pending = self._pending, None
-            put_generators(pending)
-            self._own = list(pending.get("loader", ()))
-            if self._loader is not None and self._place is None:
-                self._begin_loader(self._loader)
-
-    def _begin_loader(self, loader: object) -> None:
-        """Once after a resume between two epochs, as soon as the loader is known."""
-        own, self._own = self._own, []
-        if own:
-            put_own_generators(loader, own)
-
-    def _finish_epoch(self) -> None:
-        self._epoch += 1
-        self._batch = 0
-        self._start = None
-
-    def _after(self, is_due: bool) -> None:
-        """Between two batches or epochs: save if it is time, or if the process was asked to end."""
+    def _between(self, is_due: bool, is_ending: bool) -> None:
+        """Between two batches or epochs."""
         self._store.check()
-        is_ending = self._termination.is_asked
-        if (is_due or is_ending) and self._saved_at != (self._epoch, self._step, self._batch):
+        if is_due:
             self._write({})
         if is_ending:
             path = self._store.wait()
             print(f"loadstone: SIGTERM: the training is saved in {path}", file=sys.stderr, flush=True)
-            self._termination.go_on()
 
     def save(self, *, epoch: int | None = None, step: int | None = None, **metrics: Any) -> Path | None:
         """Write a checkpoint now; its path, None where it is written in the background.
@@ -310,55 +227,36 @@ class Run:
         for name, count in (("epoch", epoch), ("step", step)):
             if count is not None and (type(count) is not int or count < 0):
                 raise RecipeError(Diagnostic("invalid-option", f"`{name}` is {count!r:.40}; it counts from 0"))
-        self._step = self._step if step is None else step
-        if epoch is not None:
-            self._epoch = epoch
-            self._batch = self._batch if self._is_in_batches else 0
-        elif self._is_in_epochs and not self._is_in_batches:
-            return self._save_finished(numbers)
+        self._loop.count(epoch, step)
+        if epoch is None and self._loop.is_behind_batches:
+            with self._loop.finished():
+                return self._write(numbers)
         return self._write(numbers)
-
-    def _save_finished(self, metrics: Mapping[str, float]) -> Path | None:
-        """Behind the batches of an epoch: the loop's own count goes on when it comes back."""
-        before = self._epoch, self._batch, self._start
-        self._epoch, self._batch, self._start = self._epoch + 1, 0, None
-        try:
-            return self._write(metrics)
-        finally:
-            self._epoch, self._batch, self._start = before
 
     def _write(self, metrics: Mapping[str, float]) -> Path | None:
         content, training = self._content(metrics)
         path = self._store.write(content, training, self._parts.model)
-        self._saved_at = self._epoch, self._step, self._batch
-        self._due.saved(epoch=self._epoch, step=self._step)
+        self._loop.saved()
         return path
 
     def _content(self, metrics: Mapping[str, float]) -> tuple[dict[str, Any], dict[str, Any]]:
         """The checkpoint, and what its manifest says of the training."""
-        counts = {"epoch": self._epoch, "step": self._step, "batch": self._batch}
+        loader = self._loop.loader
+        counts = {"epoch": self.epoch, "step": self.step, "batch": self.batch}
         content: dict[str, Any] = {**counts, **content_of(self._parts, self._accumulating())}
         if "loss" in metrics:
             content["loss"] = metrics["loss"]
         content |= {"metrics": dict(metrics), "config": self._config}
-        content["rng_state"] = generators_state(self._loader)
-        if self._loader is not None:
-            content["data"] = self._data()
+        content["rng_state"] = generators_state(loader)
+        if loader is not None:
+            content["data"] = loaders.saved_place(loader, self._loop.start if self.batch else None)
         training = {"name": self._store.name, **counts, "metrics": content["metrics"], "config": self._config}
         return content, training
-
-    def _data(self) -> dict[str, Any]:
-        data: dict[str, Any] = {"loader": loaders.fingerprint(self._loader)}
-        if self._batch and self._start is not None:
-            data["start"] = self._start
-            if loaders.is_stateful(self._loader):
-                data["state"] = self._loader.state_dict()  # type: ignore[union-attr]
-        return data
 
     def _accumulating(self) -> list[str]:
         """Optimizers that made no step since the last batch was handed out: their gradients wait."""
         known = {name for name, each in self._parts.optimizers.items() if isinstance(each, Optimizer)}
-        return [name for name in known if self._counts_batches and self._stepped.get(name) != self._step]
+        return [name for name in known if self._loop.counts_batches and self._stepped.get(name) != self.step]
 
     def list(self) -> list[Entry]:
         """Every checkpoint in the directory, oldest first."""
@@ -373,7 +271,7 @@ class Run:
         try:
             self._store.close()
         finally:
-            self._termination.restore()
+            self._loop.close()
             for hook in self._hooks:
                 hook.remove()
             if self._witness is not None:
@@ -386,13 +284,6 @@ class Run:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def check_loader(saved: Mapping[str, Any], loader: object) -> None:
-    """Raise MatchError (resume-differs) where the loader is not the one that the checkpoint speaks of."""
-    found = differences.differs("the data loader", differences.by_key(saved, loaders.fingerprint(loader), "data."))
-    if found:
-        raise MatchError(*found)
 
 
 def _is_passed(newer: list[Entry]) -> bool:

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from loadstone.matching.structure import Item, Match, match
-from loadstone.matching.structure.items import Narrow, Permute, Reshape, Step
 from loadstone.matching.structure.rules import induce
+from loadstone.matching.structure.steps import Narrow, Permute, Reshape, Step
 
 
 def items(**shapes: tuple[int, ...]) -> list[Item]:

@@ -11,11 +11,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from loadstone.matching.structure.items import Assignment, Kind
 from loadstone.matching.structure.layers import Layer
+from loadstone.matching.structure.reordering import Recipe, keys_of, main_keys, reordered
 from loadstone.matching.structure.solve import State
-from loadstone.matching.structure.words import part_of, stacking
+from loadstone.matching.structure.words import Path, part_of, stacking
 
 _ROTARY = "both turn the same rows of q and k for rotary positions, halves or neighbours"
+_GATES = "both stack their gates in torch's order"
+_HEADS = "the rows of both are q, k, v part by part, not head by head"
+_CELL = ("ih", "hh", "reverse")  # torch's words for the matrices of one recurrent cell, whose gates are added up
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,45 +30,96 @@ class Doubt:
     text: str
     key: str  # target key to answer
     option: str  # source keys that say yes, joined by " + "
+    kind: Kind
 
 
-def take_doubts(state: State, assumed: Mapping[int, str], answers: Mapping[str, str]) -> list[Doubt]:
-    """Take pairs in doubt out of the state, but for those whose template has been answered."""
-    doubts = []
-    rotary = _may_be_rotary(state.source) and _may_be_rotary(state.target)
-    for a, (b, _, _) in state.pairs.items():
-        source, target = state.source[a], state.target[b]
-        text = assumed.get(a) or source.assumed or target.assumed or _stacked(source, target)
-        text = text or (_ROTARY if rotary and _turns(source, target) else "")
-        if text:
-            doubts.append(Doubt(a, b, text, first_key(target), joined_keys(source)))
-    said = {template(state, d) for d in doubts if answers.get(d.key) == d.option}
-    doubts = [doubt for doubt in doubts if template(state, doubt) not in said]
-    for doubt in doubts:
+def take_doubts(
+    state: State, shaky: Mapping[int, str], flat: Mapping[int, str], answers: Mapping[str, Assignment]
+) -> tuple[list[Doubt], dict[int, dict[str, Recipe]]]:
+    """Take pairs in doubt out of the state, but for those whose template has been answered.
+
+    Also gives how the tensors of a source layer are reordered, by role, where an answer says so: for all pairs of the
+    answered template, doubted or not.
+
+    Args:
+        shaky: source layers that may not be what they are paired with, with the reason.
+        flat: source layers that are the same when flattened, with what that assumes.
+    """
+    is_rotary = _may_be_rotary(state.source) and _may_be_rotary(state.target)
+    doubts = {a: doubt for a in state.pairs if (doubt := _doubt(state, a, shaky, flat, is_rotary=is_rotary))}
+    orders: dict[int, dict[str, Recipe]] = {}
+    for a, found in _answered(state, doubts, answers).items():
+        if found[0] is not None and all(order == found[0] for order in found):
+            doubts.pop(a, None)
+            orders[a] = found[0]
+        elif a not in doubts:
+            doubts[a] = _doubt_of(state, a, "it is in another order, as places like it are said to be", "order")
+    for doubt in doubts.values():
         del state.pairs[doubt.source]
         del state.backward[doubt.target]
-    return sorted(doubts, key=lambda doubt: doubt.key)
+    return sorted(doubts.values(), key=lambda doubt: doubt.key), {a: order for a, order in orders.items() if order}
+
+
+def _answered(
+    state: State, doubts: Mapping[int, Doubt], answers: Mapping[str, Assignment]
+) -> dict[int, list[dict[str, Recipe] | None]]:
+    """By source layer, how it is reordered by what was said of it, or else by all that was said of places like it."""
+    said: dict[int, Assignment] = {}
+    alike: dict[object, list[int]] = {}
+    templates = {a: _template(state, a, b, doubts[a].text if a in doubts else "") for a, (b, *_) in state.pairs.items()}
+    for a, (b, _, _) in state.pairs.items():
+        answer = answers.get(first_key(state.target[b]))
+        if answer is not None and sorted(keys_of(answer)) == sorted(main_keys(state.source[a])):
+            said[a] = answer
+            alike.setdefault(templates[a], []).append(a)
+    places = {a: [a] if a in said else alike.get(templates[a], []) for a in state.pairs}
+    return {
+        a: [reordered(state.source[a], said[one], state.source[one]) for one in found]
+        for a, found in places.items()
+        if found
+    }
+
+
+def _doubt(state: State, a: int, shaky: Mapping[int, str], flat: Mapping[int, str], *, is_rotary: bool) -> Doubt | None:
+    source, target = state.source[a], state.target[state.pairs[a][0]]
+    stacked = _stacked(source, target)
+    reasons: tuple[tuple[str, Kind], ...] = (
+        (flat.get(a, ""), "flatten"),
+        ("" if a in flat else shaky.get(a, ""), "pick"),
+        (source.assumed or target.assumed, "order"),
+        (stacked, "gates" if stacked is _GATES else "heads"),
+        (_ROTARY if is_rotary and _turns(source, target) else "", "rotary"),
+    )
+    text, kind = next((reason for reason in reasons if reason[0]), ("", "pick"))
+    return _doubt_of(state, a, text, kind) if text else None
+
+
+def _doubt_of(state: State, a: int, text: str, kind: Kind) -> Doubt:
+    b = state.pairs[a][0]
+    return Doubt(a, b, text, first_key(state.target[b]), " + ".join(main_keys(state.source[a])), kind)
 
 
 def template(state: State, doubt: Doubt) -> object:
     """What doubts have in common that one answer settles."""
-    if doubt.text is _ROTARY:
+    return _template(state, doubt.source, doubt.target, doubt.text)
+
+
+def _template(state: State, a: int, b: int, doubted: str) -> object:
+    if doubted is _ROTARY:
         return _ROTARY
-    paths = state.source[doubt.source].path, state.target[doubt.target].path
-    return tuple(tuple("#" if isinstance(token, int) else token for token in path) for path in paths)
+    paths = state.source[a].path, state.target[b].path
+    if doubted is _GATES:  # of one cell, which adds up what both matrices give; and of both its directions
+        torch = [path for path in paths if "ih" in path or "hh" in path]
+        return _GATES, *(_blank(tuple(token for token in path if token not in _CELL)) for path in torch)
+    return tuple(map(_blank, paths))
+
+
+def _blank(path: Path) -> Path:
+    return tuple("#" if isinstance(token, int) else token for token in path)
 
 
 def first_key(layer: Layer) -> str:
-    return _main(layer)[0]
-
-
-def joined_keys(layer: Layer) -> str:
-    return " + ".join(_main(layer))
-
-
-def _main(layer: Layer) -> list[str]:
-    part = layer.parts.get("weight") or next(part for role, part in layer.parts.items() if role != "count")
-    return [piece.item.key for piece in part.pieces]
+    return main_keys(layer)[0]
 
 
 def _stacked(source: Layer, target: Layer) -> str:
@@ -72,12 +128,9 @@ def _stacked(source: Layer, target: Layer) -> str:
     if one == other:
         return ""
     if "gates" in one + other:
-        if "ifgo" in (*source.path, *target.path) or "rzn" in (*source.path, *target.path):
-            return ""
-        return "both stack their gates in torch's order"
-    if "perhaps" in one + other:
-        return "the rows of both are q, k, v part by part, not head by head"
-    return ""
+        named = "ifgo" in (*source.path, *target.path) or "rzn" in (*source.path, *target.path)
+        return "" if named else _GATES
+    return _HEADS if "perhaps" in one + other else ""
 
 
 def _may_be_rotary(layers: Sequence[Layer]) -> bool:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from loadstone.matching.structure import flattening
 from loadstone.matching.structure.affix import same_names
+from loadstone.matching.structure.counting import log10_ways
 from loadstone.matching.structure.doubts import take_doubts
 from loadstone.matching.structure.fusing import fuse, signatures
 from loadstone.matching.structure.items import Assignment, Item, Match
 from loadstone.matching.structure.layers import Layer, layers
 from loadstone.matching.structure.numbering import numbered
 from loadstone.matching.structure.questions import questions
+from loadstone.matching.structure.reordering import read
 from loadstone.matching.structure.rules import induce
 from loadstone.matching.structure.solve import Group, State, solve
 from loadstone.matching.structure.support import unsupported
+from loadstone.matching.structure.tables import tables
 from loadstone.matching.structure.ties import ties
 from loadstone.matching.structure.verdict import left_over, verdict
 from loadstone.matching.structure.writing import assignments
@@ -29,17 +31,23 @@ def match(source: Sequence[Item], target: Sequence[Item], *, answers: Mapping[st
 
     Args:
         source, target: the two state dicts, in any order.
-        answers: target key → source key, for what was asked; each settles every place that looks alike.
+        answers: target key → source key, for what was asked; each settles every place that looks alike.  Instead of
+            keys an expression over them, see expressions: it says as well what is done to make them the layer that
+            was asked about, see reordering.
+
+    Raises ValueError for an expression that is none.
     """
+    said = read(answers, source)
     spare, copies = ties(source, target)
     left = numbered(layers(item for item in _sorted(source) if item.key not in spare))
     right = numbered(layers(item for item in _sorted(target) if item.key not in copies))
     left, right = fuse(left, right), fuse(right, left)
-    state = solve(left, right, _groups(left, right, answers))
+    state = solve(left, right, _groups(left, right, {key: one.sources[0].key for key, one in said.items()}))
     assumed = _flattened(state)
     shaky = unsupported(state)
-    doubts = take_doubts(state, {**shaky, **assumed}, answers)
-    found = assignments(state, target)
+    doubts, orders = take_doubts(state, shaky, assumed, said)
+    found = assignments(state, target, orders)
+    found |= tables(found, source, target)
     asked = questions(state, doubts)
     found = _with_aliases(found, copies, target)
     missing, unused = left_over(found, *_without_aliases(source, target, copies, spare))
@@ -52,7 +60,7 @@ def match(source: Sequence[Item], target: Sequence[Item], *, answers: Mapping[st
         asked,
         unused,
         missing,
-        sum(math.lgamma(len(group.left) + 1) for group in state.groups) / math.log(10),
+        log10_ways(state, doubts),
         word,
         reason,
         induce(simple),

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from loadstone.matching.structure.rules import Rule
+from loadstone.matching.structure.steps import Step
 
 Grade: TypeAlias = Literal["exact", "forced", "sibling", "named", "numbered", "structure", "rule", "answer"]
 
 # What a grade claims, strongest first; none rests on the order of keys or on likeness.
 GRADES: dict[Grade, str] = {
-    "exact": "the same key and shape",
+    "exact": "the same name, behind one prefix at most",
     "answer": "said by the person who asked",
     "forced": "the only layer with these shapes on either side",
     "sibling": "the only one left beside layers that are settled",
@@ -25,6 +26,21 @@ GRADES: dict[Grade, str] = {
     "named": "the word that tells it from the others is the same on both sides",
     "numbered": "the same place in a numbered family",
     "structure": "the only branch of this size on either side",
+}
+
+
+Kind: TypeAlias = Literal["pick", "order", "gates", "heads", "rotary", "flatten", "tied", "fold"]
+
+# What a question is about, and what beside its options would answer it: `OPTION | step`, see key_rules.
+KINDS: dict[Kind, str] = {
+    "pick": "which layer it is; nothing else is possible",
+    "order": "in which order numbered or unnamed parts are joined: the same parts in another order",
+    "gates": "in which order gates are stacked: blocks(0; …) of as many as there are gates",
+    "heads": "whether q, k and v are stacked head by head: regroup(0; -1, 3, SIZE; 1, 0, 2), or (0; 3, -1, SIZE; …)",
+    "rotary": "whether positions turn halves or neighbours: regroup(0; -1, 2, HALF; 0, 2, 1), or the other way",
+    "flatten": "which axis a flat one counts first: regroup(1; …) over channels, rows and columns",
+    "tied": "whether one tensor fills two places",
+    "fold": "what a batch norm adds to the variance before the square root",
 }
 
 
@@ -49,29 +65,6 @@ class Item:
     @property
     def elements(self) -> int:
         return math.prod(self.shape)
-
-
-@dataclass(frozen=True, slots=True)
-class Reshape:
-    shape: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Permute:
-    """Axes in a new order, as in torch.permute."""
-
-    dims: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Narrow:
-    """Rows `start` to `start + length` of the first axis."""
-
-    start: int
-    length: int
-
-
-Step: TypeAlias = Reshape | Permute | Narrow
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +97,14 @@ class Question:
         target: the key to decide first.
         options: source keys it may come from; `answers={target: option}` settles this and every place like it.
         places: how many groups of layers wait for the same answer.
+        kind: what an answer decides; where none of the options is right, it says what else may be tried, see KINDS.
     """
 
     text: str
     target: str
     options: tuple[str, ...]
     places: int
+    kind: Kind = "pick"
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,8 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from loadstone.matching.structure.items import Item, Permute, Reshape, Step
+from loadstone.matching.structure.items import Item
+from loadstone.matching.structure.steps import Permute, Reshape, Step
 from loadstone.matching.structure.words import Path, place
 
 _COUNTED_DTYPES = ("float", "bfloat", "complex", "half", "double")

@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from loadstone.matching.structure.items import Assignment, Grade, Item, Narrow, Reshape, Step, Taken
+from loadstone.matching.structure.items import Assignment, Grade, Item, Taken
 from loadstone.matching.structure.layers import Part, Piece
+from loadstone.matching.structure.reordering import Recipe, cut
 from loadstone.matching.structure.solve import State
+from loadstone.matching.structure.steps import Narrow, Reshape, Step
+
+ORDERED = "in the order that was said"  # ends the evidence of what an answer reorders
 
 
-def assignments(state: State, target: Sequence[Item]) -> dict[str, Assignment]:
-    """By target key, in the target's order."""
+def assignments(
+    state: State, target: Sequence[Item], orders: Mapping[int, Mapping[str, Recipe]]
+) -> dict[str, Assignment]:
+    """By target key, in the target's order; `orders`: how tensors of a source layer are reordered first, by role."""
     found: dict[str, Assignment] = {}
     for a, (b, grade, evidence) in state.pairs.items():
         ours, theirs = state.source[a].parts, state.target[b].parts
         if len(theirs) == len(ours) == 1:
-            pairs = [(next(iter(ours.values())), next(iter(theirs.values())))]
+            roles = [(next(iter(ours)), next(iter(theirs)))]
         else:
-            pairs = [(ours[role], part) for role, part in theirs.items() if role in ours]
-        for have, want in pairs:
-            start = 0
+            roles = [(role, role) for role in theirs if role in ours]
+        for one, other in roles:
+            have, want, start = ours[one], theirs[other], 0
             for piece in want.pieces:
-                found[piece.item.key] = _assigned(have, want, piece, start, grade, evidence)
+                key = piece.item.key
+                if a in orders and one in orders[a]:
+                    made = cut(orders[a][one], have, start, piece.rows, piece.from_canonical())
+                    found[key] = Assignment(key, *made, "answer", f"{evidence}, {ORDERED}")
+                else:
+                    found[key] = _assigned(have, want, piece, start, grade, evidence)
                 start += piece.rows
     return {item.key: found[item.key] for item in target if item.key in found}
 
