@@ -244,7 +244,7 @@ def _edges(state: State, group: Group, how: int) -> dict[int, list[int]]:
     for b in group.right:
         near = _near(state, 0, state.target[b], group.left, left, how)
         if near is group.left and len(group.left) > _MANY:
-            return dict.fromkeys(group.left, group.right)  # nothing is known, and there are others to begin with
+            return {}  # nothing is known around some of them, and there are others to begin with
         inside[b] = set(near)
     edges: dict[int, list[int]] = {}
     for a in group.left:
