@@ -503,3 +503,44 @@ def test_weights_that_go_to_two_parameters_leave_both_without_state(tmp_path: Pa
     plan = ls.plan_optimizer(second, ls.named_state(first, old), model=new, strict="transfer", weights=weights)
     assert plan.named("rearranged") == ["layers.0.weight"]
     assert "go to several parameters" in plan.report()
+
+
+def test_state_does_not_follow_weights_that_are_computed() -> None:
+    old, new = Linears().double(), Linears().double()
+    first, second = (OPTIMIZERS["SGD"](model.parameters()) for model in (old, new))
+    train(old, first, 0, 2)
+    rows = ls.classes(list("abc"), list("cab"))  # the same shape, and the rows in another order
+    weights = ls.load(new, old.state_dict(), adapt={"layers.2": rows})
+    plan = ls.plan_optimizer(second, ls.named_state(first, old), model=new, strict="transfer", weights=weights)
+    assert plan.named("new") == ["layers.2.weight", "layers.2.bias"]
+    assert "its weights are computed" in plan.report()
+
+
+class Pair(nn.Module):
+    """Two matrices of one shape; tied, they are one parameter with the gradients of both."""
+
+    def __init__(self, *, is_tied: bool) -> None:
+        super().__init__()
+        self.first = nn.Linear(6, 6, bias=False)
+        self.second = nn.Linear(6, 6, bias=False)
+        self.head = nn.Linear(6, 3)
+        if is_tied:
+            self.second.weight = self.first.weight
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.second(self.first(x).tanh()))
+
+
+@pytest.mark.parametrize("is_file", [True, False])
+def test_the_momentum_of_a_tied_weight_is_not_that_of_its_copies(tmp_path: Path, is_file: bool) -> None:
+    old, new = Pair(is_tied=True).double(), Pair(is_tied=False).double()
+    first, second = (OPTIMIZERS["SGD"](model.parameters()) for model in (old, new))
+    train(old, first, 0, 2)
+    content = {"model": old.state_dict(), "optimizer": first.state_dict()}
+    torch.save(content, tmp_path / "old.pth")
+    with ls.open(tmp_path / "old.pth") as checkpoint:
+        weights = ls.load(new, checkpoint if is_file else content["model"])
+        plan = ls.plan_optimizer(second, checkpoint, model=new, strict="transfer", weights=weights)
+    assert plan.named("kept") == ["head.weight", "head.bias"]
+    assert plan.named("new") == ["first.weight", "second.weight"]
+    assert "go to several parameters" in plan.report()

@@ -55,14 +55,26 @@ def _effective(steps: Iterable[Step], shape: Shape) -> tuple[Step, ...]:
     kept: list[Step] = []
     shapes = [shape]  # before each of the kept steps, and after the last
     for step in steps:
-        if isinstance(step, Reshape) and kept and isinstance(kept[-1], Reshape):  # the last of several is what counts
+        merged = _merged(kept[-1], step, shapes[-1]) if kept else None
+        if merged is not None:
             kept.pop()
             shapes.pop()
+            step = merged
         now = after(shapes[-1], (step,))
         if _changes(step, shapes[-1], now):
             kept.append(step)
             shapes.append(now)
     return tuple(kept)
+
+
+def _merged(one: Step, other: Step, shape: Shape) -> Step | None:
+    """The one step that two are, the second done to a tensor of that shape; None where they stay two."""
+    match one, other:
+        case Reshape(), Reshape():
+            return other
+        case Blocks(0, order), Narrow(start, length) if length == shape[0] // len(order) and start % length == 0:
+            return Narrow(order[start // length] * length, length)
+    return None
 
 
 def _changes(step: Step, shape: Shape, now: Shape) -> bool:

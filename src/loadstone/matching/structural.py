@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from loadstone.errors import Diagnostic, Fix
 from loadstone.keys import nearest, parent
 from loadstone.matching.aliases import may_be_left_over
-from loadstone.matching.answering import in_the_file, open_questions, read_answers, unfit_answers
+from loadstone.matching.answers import in_the_file, open_questions, read_answers, unfit_answers
 from loadstone.matching.candidates import Candidate
 from loadstone.matching.composing import composed, is_plain
 from loadstone.matching.key_rules import KeyRule, expand

@@ -14,7 +14,9 @@ from torch import nn
 
 from loadstone.checkpoint import Checkpoint
 from loadstone.errors import Diagnostic, Fix, MatchError
-from loadstone.matching.plan import Plan
+from loadstone.matching.plan import Action, Plan
+from loadstone.matching.structure import Assignment
+from loadstone.matching.structure.items import Taken
 from loadstone.model.load import plan as plan_weights
 from loadstone.tensors import TensorInfo
 from loadstone.training.layouts import Part, find_parts
@@ -25,8 +27,8 @@ from loadstone.training.optimizer_rearranging import Move, used_twice
 _IN_ORDER = frozenset({"torch-zip", "torch-legacy", "torch-tar", "torchscript"})
 
 
-# What else a plan may do to weights of the right shape; moments of numbers that are computed cannot be moved along.
-_COMPUTED = {"call": "an adapter computes its weights", "migrate": "the model's own hook computes its weights"}
+# What a plan may do to weights that leaves the numbers themselves; moments are not moved along with anything else.
+_AS_THEY_ARE = frozenset({"cast", "compare", "compose"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,9 @@ def facts_of(
         return FileFacts(found.value, None, {}, {}, checkpoint.format in _IN_ORDER, {}, {}, {})
     facts = facts_beside(found.value, model, weights)
     return replace(
-        facts, file_names=_distinct(weights.sources) or None, is_defined_order=checkpoint.format in _IN_ORDER
+        facts,
+        file_names=tuple(dict.fromkeys(_firsts(weights.sources).values())) or None,
+        is_defined_order=checkpoint.format in _IN_ORDER,
     )
 
 
@@ -76,41 +80,62 @@ def facts_beside(saved: Any, model: nn.Module, weights: Plan) -> FileFacts:
     """What the plan for the weights says about an optimizer's state that was saved beside them."""
     names, infos = model_names(model), weights.sources
     shapes = {key: info.shape for key, info in infos.items()}
-    dtypes = {key: info.dtype for key, info in infos.items()}
+    made = {
+        str(each.target): _made(each, weights)
+        for each in weights.loaded
+        if each.source is not None and names.first(str(each.target)) is not None
+    }
+    copied = used_twice(made.values(), shapes, _firsts(infos))
     renames: dict[str, str] = {}
     moves: dict[str, Move] = {}
     changed: dict[str, str] = {}
     for each in weights.actions:
+        target, assignment = each.target, made.get(each.target or "")
         composed = next((op.text for op in each.ops if op.name == "compose"), None)
-        computed = next((_COMPUTED[op.name] for op in each.ops if op.name in _COMPUTED), None)
-        if each.target is not None and computed is not None:
-            changed[each.target] = computed
-        elif each.target is not None and composed is not None:
-            moves[names.first(each.target) or each.target] = Move(weights.compositions[each.target], composed)
+        computed = _computed(each, weights)
+        if assignment is not None and copied.intersection(taken.key for taken in assignment.sources):
+            computed = "its weights go to several parameters, its state to none"
+        if target is not None and computed is not None:
+            changed[target] = computed
+        elif assignment is not None and composed is not None:
+            moves[names.first(assignment.target) or assignment.target] = Move(assignment, composed)
         if each.source is None:
             continue
-        if each.target is not None and composed is None and computed is None:
-            renames[each.source] = each.target
-        elif each.target is not None or each.status in ("joined", "ambiguous", "unexpected"):
+        if target is not None and composed is None and computed is None:
+            renames[each.source] = target
+        elif target is not None or each.status in ("joined", "ambiguous", "unexpected"):
             renames.setdefault(each.source, "")
             if computed is not None:
                 changed.setdefault(each.source, computed)
-    moves = {name: move for name, move in moves.items() if name in names.parameters}
-    copied = used_twice((move.assignment for move in moves.values()), shapes)
-    for name, move in [*moves.items()]:
-        if copied.intersection(taken.key for taken in move.assignment.sources):
-            del moves[name]
-            changed[name] = "its weights go to several parameters, its state to none"
+    dtypes = {key: info.dtype for key, info in infos.items()}
     return FileFacts(saved, None, shapes, dtypes, False, renames, moves, changed)
 
 
-def _distinct(infos: Mapping[str, TensorInfo]) -> tuple[str, ...]:
-    """The keys, of those that are the same memory the first: of tied parameters the optimizer has one."""
+def _made(action: Action, weights: Plan) -> Assignment:
+    """What a parameter is made of."""
+    plain = Assignment(str(action.target), (Taken(str(action.source)),), (), "exact", action.how)
+    return weights.compositions.get(plain.target, plain)
+
+
+def _computed(action: Action, weights: Plan) -> str | None:
+    """Why state cannot follow, where other numbers are made; where another shape says so better, that is left to it."""
+    found = next((op.text for op in action.ops if op.name not in _AS_THEY_ARE), None)
+    if found is None or action.source is None or action.target is None:
+        return None
+    is_reshaped = weights.sources[action.source].shape != weights.schema.slots[action.target].shape
+    if is_reshaped and action.target not in weights.compositions:
+        return None
+    return f"its weights are computed ({found}), its state is not"
+
+
+def _firsts(infos: Mapping[str, TensorInfo]) -> dict[str, str]:
+    """By key, the first key of the same memory: of tied parameters the optimizer has one."""
     first: dict[tuple[object, ...], str] = {}
+    found = {}
     for key, info in infos.items():
         view = (key,) if info.storage is None else (id(info.storage), info.offset, info.shape, info.stride, info.dtype)
-        first.setdefault(view, key)
-    return tuple(first.values())
+        found[key] = first.setdefault(view, key)
+    return found
 
 
 def _chosen(found: tuple[Part, ...], part: str | None, name: str) -> Part:

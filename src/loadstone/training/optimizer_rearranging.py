@@ -148,11 +148,16 @@ class Rearranged:
         return moved
 
 
-def used_twice(assignments: Iterable[Assignment], shapes: Shapes) -> frozenset[str]:
-    """Keys of which more numbers are taken than there are: the gradient of one weight is not that of its copies."""
+def used_twice(assignments: Iterable[Assignment], shapes: Shapes, firsts: Mapping[str, str]) -> frozenset[str]:
+    """Keys of which more numbers are taken than there are: the gradient of one weight is not that of its copies.
+
+    Args:
+        firsts: for every key the first one of the same memory.
+    """
     taken: dict[str, int] = {}
     for assignment in assignments:
         steps = assignment.steps if len(assignment.sources) == 1 else ()
         for one in assignment.sources:
-            taken[one.key] = taken.get(one.key, 0) + prod(after(tuple(shapes[one.key]), (*one.steps, *steps)))
-    return frozenset(key for key, count in taken.items() if count > prod(shapes[key]))
+            count = prod(after(tuple(shapes[one.key]), (*one.steps, *steps)))
+            taken[firsts[one.key]] = taken.get(firsts[one.key], 0) + count
+    return frozenset(key for key, first in firsts.items() if taken.get(first, 0) > prod(shapes[key]))

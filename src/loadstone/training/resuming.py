@@ -28,6 +28,7 @@ from loadstone.training.loaders import Place
 from loadstone.training.optimizers import OptimizerPlan, plan_optimizer
 from loadstone.training.parts import Parts, kind, put_gradients, undo_for
 from loadstone.training.progress import Line, describe
+from loadstone.training.ranks import other_count
 from loadstone.training.saved_run import SavedRun, Stored
 
 Strict = Literal["exact", "transfer", "weights"]
@@ -61,13 +62,14 @@ class Resume:
 
 def plan_resume(
     parts: Parts, saved: SavedRun, strict: Strict, *, config: Mapping[str, Any] | None, data: Mapping[str, Any] | None,
-    matching: PlanOptions | None = None,
+    matching: PlanOptions | None = None, processes: int = 1,
 ) -> Resume:  # fmt: skip
     """What a resume will do; nothing is changed.
 
     Args:
         data: the fingerprint of the loader, where it is known.
         matching: options of the plan for the weights: `match`, `answers`, `recipe`.
+        processes: how many train together; `saved.rank` is the number of this one.
     """
     made = Resume(notes=list(saved.diagnostics))
     weights = _model(made, parts, saved, strict, matching or {})
@@ -80,15 +82,17 @@ def plan_resume(
     _others(made, parts, saved, strict, weights)
     if strict == "exact":
         made.steps.append(lambda: check_rates(parts, saved))
-    gradients = saved.get("gradients") or {}
+    gradients = saved.own("gradients") or {}
     made.steps.append(lambda: put_gradients(parts, gradients))
-    _data(made, saved, strict, data)
-    made.generators = saved.get("rng_state")
+    regrouped = other_count(saved.processes, processes)
+    made.errors += [regrouped] if regrouped is not None and strict == "exact" else []
+    _data(made, saved, strict, data, "" if regrouped is None else regrouped.message)
+    made.generators = saved.own("rng_state")
     if made.generators is not None:
         made.lines.append(Line("kept", "random generators", ", ".join(made.generators)))
         made.steps.append(lambda: put_generators(made.generators or {}))
     elif strict == "exact":
-        made.errors.append(Diagnostic("resume-differs", "the checkpoint holds no random generators"))
+        made.errors += [] if regrouped else [Diagnostic("resume-differs", "the checkpoint holds no random generators")]
     else:
         made.lines.append(Line("new", "random generators", "the checkpoint holds none"))
     return made
@@ -260,16 +264,18 @@ def _unfit(live: Any, stored: Any) -> str:
     return ""
 
 
-def _data(made: Resume, saved: SavedRun, strict: Strict, data: Mapping[str, Any] | None) -> None:
-    stored: dict[str, Any] = saved.get("data") or {}
+def _data(made: Resume, saved: SavedRun, strict: Strict, data: Mapping[str, Any] | None, regrouped: str) -> None:
+    stored: dict[str, Any] = saved.own("data") or {}
     made.expected = stored.get("loader") if strict == "exact" else None
     if strict == "exact" and data is not None and stored:
         rows = differences.by_key(stored["loader"], data, "data.")
         made.errors += differences.differs("the data loader", rows)
     if not saved.batch:
         return
-    rng = saved.get("rng_state")
-    if "start" not in stored or rng is None:
+    rng = saved.own("rng_state")
+    if regrouped:
+        why = regrouped
+    elif "start" not in stored or rng is None:
         why = "the checkpoint does not say where its loader stood"
         if strict == "exact":
             made.errors.append(Diagnostic("resume-differs", f"{describe(saved.epoch, saved.step, saved.batch)}: {why}"))

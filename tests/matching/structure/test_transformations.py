@@ -151,6 +151,124 @@ def test_parts_of_a_stacked_projection_are_reordered_alone() -> None:
             assert np.array_equal(made(result, f"b.{name}_proj.{leaf}", values), expected)
 
 
+# gate and up ---------------------------------------------------------------------------------------------------------
+
+
+def gated(*names: str, blocks: int = 2) -> list[Item]:
+    """Blocks of a gated MLP: the layers into it apart, or in one, and the layer out of it, which is named last."""
+    into = 12 if len(names) == 3 else 24
+    items = [Item("norm.weight", (8,))]
+    for number in range(blocks):
+        for name in names[:-1]:
+            items += linear(f"layers.{number}.mlp.{name}", into, 8)
+        items += linear(f"layers.{number}.mlp.{names[-1]}", 8, 12)
+    return items
+
+
+@pytest.mark.parametrize(
+    ("apart", "joined", "order"),
+    [
+        (("gate_proj", "up_proj", "down"), "gate_up_proj", (0, 1)),
+        (("up_proj", "gate_proj", "down"), "gate_up_proj", (1, 0)),
+        (("w1", "w2", "w3"), "w12", (0, 1)),
+    ],
+)
+def test_gate_and_up_are_joined_in_the_order_that_the_joined_name_says(apart, joined, order) -> None:
+    source, target = gated(*apart), gated(joined, "out")
+    result = match(source, target)
+    assert (result.verdict, result.questions) == ("complete", ())
+    values = numbers(source)
+    parts = [values[f"layers.1.mlp.{apart[at]}.bias"] for at in order]
+    assert np.array_equal(made(result, f"layers.1.mlp.{joined}.bias", values), np.concatenate(parts))
+    back = match(target, source)
+    assert back.verdict == "complete"
+    values = numbers(target)
+    half = values[f"layers.1.mlp.{joined}.weight"][:12]
+    assert np.array_equal(made(back, f"layers.1.mlp.{apart[order[0]]}.weight", values), half)
+
+
+@pytest.mark.parametrize(("apart", "joined"), [(("w1", "w3", "w2"), "w12"), (("fc1_g", "fc1_x", "fc2"), "fc1")])
+def test_where_the_joined_name_does_not_say_the_order_both_are_offered_once_for_all_blocks(apart, joined) -> None:
+    source, target = gated(*apart), gated(joined, "out")
+    for one, other in ((source, target), (target, source)):
+        [question] = match(one, other).questions
+        assert (question.kind, question.places, len(question.options)) == ("order", 2, 2)
+        values, found = numbers(one), []
+        for option in question.options:
+            result = match(one, other, answers={question.target: option})
+            assert result.verdict == "complete"
+            found.append(made(result, question.target.replace("0", "1"), values))
+        assert not np.array_equal(*found)
+    assert np.array_equal(found[0], values[f"layers.1.mlp.{joined}.weight"][:12])
+    assert np.array_equal(found[1], values[f"layers.1.mlp.{joined}.weight"][12:])
+
+
+def test_which_half_is_the_gate_is_asked_where_both_sides_stack_them_under_other_names() -> None:
+    assert not match(gated("fc1", "fc2"), gated("fc1", "out")).questions
+    source, target = gated("fc1", "fc2"), gated("w12", "out")
+    [question] = match(source, target).questions
+    assert (question.kind, question.places, len(question.options)) == ("order", 2, 2)
+    result = match(source, target, answers={question.target: question.options[1]})
+    values = numbers(source)
+    turned = np.roll(values["layers.1.mlp.fc1.bias"], 12)
+    assert np.array_equal(made(result, "layers.1.mlp.w12.bias", values), turned)
+
+
+def test_three_siblings_of_one_shape_are_no_pair() -> None:
+    source = [*gated("a", "b", "c"), *linear("layers.0.mlp.d", 12, 8), *linear("layers.1.mlp.d", 12, 8)]
+    assert not any(len(one.sources) > 1 for one in match(source, gated("fc1", "out")).assignments.values())
+
+
+# experts -------------------------------------------------------------------------------------------------------------
+
+
+def experts(bias: bool = False) -> list[Item]:
+    shapes = {"up": (12, 8), "down": (8, 12)}
+    items = [Item(f"layers.{block}.router.weight", (3, 8)) for block in range(2)]
+    for block, number, name in ((b, n, name) for b in range(2) for n in range(3) for name in shapes):
+        items.append(Item(f"layers.{block}.experts.{number}.{name}.weight", shapes[name]))
+        items += [Item(f"layers.{block}.experts.{number}.{name}.bias", shapes[name][:1])] if bias else []
+    return items
+
+
+def in_one(up: tuple[int, ...], down: tuple[int, ...], bias: bool = False) -> list[Item]:
+    items = [Item(f"blocks.{block}.gate.weight", (3, 8)) for block in range(2)]
+    for block in range(2):
+        items += [Item(f"blocks.{block}.mlp.wi", (3, *up)), Item(f"blocks.{block}.mlp.wo", (3, *down))]
+        if bias:
+            items += [Item(f"blocks.{block}.mlp.wi_bias", (3, 12)), Item(f"blocks.{block}.mlp.wo_bias", (3, 8))]
+    return items
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_biases_of_experts_say_which_way_their_matrices_are_stored(turned) -> None:
+    source = experts(bias=True)
+    target = in_one((8, 12), (12, 8), bias=True) if turned else in_one((12, 8), (8, 12), bias=True)
+    result = match(source, target)
+    assert (result.verdict, result.questions) == ("complete", ())
+    values = numbers(source)
+    rows = [values[f"layers.1.experts.{number}.up.weight"] for number in range(3)]
+    assert np.array_equal(made(result, "blocks.1.mlp.wi", values), np.stack([row.T if turned else row for row in rows]))
+    biases = np.stack([values[f"layers.1.experts.{number}.down.bias"] for number in range(3)])
+    assert np.array_equal(made(result, "blocks.1.mlp.wo_bias", values), biases)
+    back, values = match(target, source), numbers(target)
+    assert back.verdict == "complete"
+    stored = values["blocks.1.mlp.wi"][2]
+    assert np.array_equal(made(back, "layers.1.experts.2.up.weight", values), stored.T if turned else stored)
+    assert np.array_equal(made(back, "layers.1.experts.2.up.bias", values), values["blocks.1.mlp.wi_bias"][2])
+
+
+def test_experts_without_a_bias_and_without_a_gate_may_be_stored_either_way_and_are_asked_about() -> None:
+    result = match(experts(), in_one((12, 8), (8, 12)))
+    assert not any("mlp" in key for key in result.assignments)
+    assert result.questions
+
+
+def test_another_number_of_experts_is_not_stacked() -> None:
+    fewer = [item for item in experts(bias=True) if ".experts.2." not in item.key]
+    assert match(fewer, in_one((12, 8), (8, 12), bias=True)).verdict == "refused"
+
+
 # what was not asked --------------------------------------------------------------------------------------------------
 
 

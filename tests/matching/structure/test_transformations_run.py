@@ -106,6 +106,98 @@ def test_heads_and_parts_are_brought_together_both_ways() -> None:
     loaded(Attention("query_key_value", by_heads=True), parts, example, back)
 
 
+class Gated(nn.Module):
+    """Gated MLPs, with gate and up apart or in one matrix."""
+
+    def __init__(self, *names: str, gate: int = 0) -> None:
+        super().__init__()
+        self.names, self.gate = names, gate
+        shapes = [(8, 24 // (len(names) - 1))] * (len(names) - 1) + [(12, 8)]
+        layer = lambda: nn.ModuleDict({name: nn.Linear(*shape) for name, shape in zip(names, shapes, strict=True)})  # noqa: E731
+        self.layers = nn.ModuleList(layer() for _ in range(3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for layer in self.layers:
+            *into, out = (layer[name] for name in self.names)
+            both = torch.cat([each(x) for each in into], -1).chunk(2, -1)
+            x = x + out(functional.silu(both[self.gate]) * both[1 - self.gate])
+        return x
+
+
+def test_gate_and_up_are_joined_and_cut() -> None:
+    example = torch.randn(2, 8)
+    apart, joined = Gated("gate_proj", "up_proj", "down_proj"), Gated("gate_up_proj", "down_proj")
+    plan = loaded(joined, apart, example)
+    assert plan.rules["layers.{a}.gate_up_proj.*"] == "layers.{a}.gate_proj.* + layers.{a}.up_proj.*"
+    loaded(Gated("gate_proj", "up_proj", "down_proj"), joined, example)
+
+
+def test_a_gate_that_comes_second_is_found_by_the_second_answer() -> None:
+    example = torch.randn(2, 8)
+    joined = Gated("fc1", "fc2", gate=1)
+    plan = ls.plan(joined, Gated("w1", "w3", "w2").state_dict(), match="structure")
+    [question] = [one for one in plan.diagnostics if one.code == "open-question"]
+    answers = [eval(fix.paste.removeprefix("answers=")) for fix in question.fixes]
+    with pytest.raises(ls.MatchError, match="function-differs"):
+        loaded(joined, Gated("w1", "w3", "w2"), example, answers[0])
+    loaded(joined, Gated("w1", "w3", "w2"), example, answers[1])
+    answer = {"layers.0.w1.weight": "layers.0.fc1.weight | blocks(0; 1, 0)"}
+    back = loaded(Gated("w1", "w3", "w2"), joined, example, answer)
+    assert back.rules["layers.{a}.w1.*"] == "layers.{a}.fc1.* | chunk(1, 2)"
+
+
+class Apart(nn.Module):
+    """Experts of their own modules, every one of them weighted by a router."""
+
+    def __init__(self, width: int = 6, inner: int = 10) -> None:
+        super().__init__()
+        self.router = nn.Linear(width, 3)
+        shapes = {"w1": (width, inner), "w2": (inner, width), "w3": (width, inner)}
+        experts = ({name: nn.Linear(*shape, bias=False) for name, shape in shapes.items()} for _ in range(3))
+        self.experts = nn.ModuleList(map(nn.ModuleDict, experts))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        made = [each["w2"](functional.silu(each["w1"](x)) * each["w3"](x)) for each in self.experts]
+        return (torch.stack(made, -1) * self.router(x).softmax(-1)[..., None, :]).sum(-1)
+
+
+class Stacked(nn.Module):
+    """The same in two tensors, of which one has gate and up in one."""
+
+    def __init__(self, width: int = 6, inner: int = 10, *, turned: bool = False, up_first: bool = False) -> None:
+        super().__init__()
+        self.turned, self.up_first = turned, up_first
+        self.gate = nn.Linear(width, 3)
+        self.both = nn.Parameter(torch.empty((3, width, 2 * inner) if turned else (3, 2 * inner, width)))
+        self.back = nn.Parameter(torch.empty((3, inner, width) if turned else (3, width, inner)))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        both, back = (self.both, self.back) if self.turned else (self.both.mT, self.back.mT)
+        one, other = torch.einsum("bi,eio->ebo", x, both).chunk(2, -1)
+        hidden = functional.silu(other) * one if self.up_first else functional.silu(one) * other
+        return torch.einsum("ebi,eio,be->bo", hidden, back, self.gate(x).softmax(-1))
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("up_first", [False, True])
+def test_experts_are_stacked_and_taken_apart(turned: bool, up_first: bool) -> None:
+    example = torch.randn(4, 6)
+    apart, stacked = Apart(), Stacked(turned=turned, up_first=up_first)
+    for model, reference in ((stacked, apart), (apart, stacked)):
+        plan = ls.plan(model, reference.state_dict(), match="structure")
+        [question] = [one for one in plan.diagnostics if one.code == "open-question"]
+        answers = [eval(fix.paste.removeprefix("answers=")) for fix in question.fixes]
+        loaded(model, reference, example, answers[up_first])
+        with pytest.raises(ls.MatchError, match="function-differs"):
+            loaded(model, reference, example, answers[not up_first])
+
+
+def test_experts_of_square_matrices_are_asked_about() -> None:
+    for turned in (False, True):
+        plan = ls.plan(Stacked(6, 6, turned=turned), Apart(6, 6).state_dict(), match="structure")
+        assert not {"both", "back"} & plan.compositions.keys()
+
+
 def test_an_order_that_was_said_is_kept_in_the_recipe(tmp_path) -> None:
     example = torch.randn(2, 4, 5)
     plan = loaded(Torch(), Ifog(), example, {"lstm.weight_ih_l0": "inputs.weight | blocks(0; 0, 1, 3, 2)"})

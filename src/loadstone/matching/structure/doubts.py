@@ -8,18 +8,21 @@ layers of the same name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
+from loadstone.matching.structure.fusing import last
 from loadstone.matching.structure.items import Assignment, Kind
-from loadstone.matching.structure.layers import Layer
-from loadstone.matching.structure.reordering import Recipe, keys_of, main_keys, reordered
+from loadstone.matching.structure.layers import Layer, Piece
+from loadstone.matching.structure.reordering import Recipe, keys_of, main_keys, main_part, reordered
 from loadstone.matching.structure.solve import State
+from loadstone.matching.structure.stacking import TURNED
 from loadstone.matching.structure.words import Path, part_of, stacking
 
 _ROTARY = "both turn the same rows of q and k for rotary positions, halves or neighbours"
 _GATES = "both stack their gates in torch's order"
 _HEADS = "the rows of both are q, k, v part by part, not head by head"
+_HALVES = "both gate the same half of the rows, the first or the second"
 _CELL = ("ih", "hh", "reverse")  # torch's words for the matrices of one recurrent cell, whose gates are added up
 
 
@@ -29,7 +32,7 @@ class Doubt:
     target: int
     text: str
     key: str  # target key to answer
-    option: str  # source keys that say yes, joined by " + "
+    options: tuple[str, ...]  # what may be said of it; where it is one, that says yes
     kind: Kind
 
 
@@ -46,7 +49,9 @@ def take_doubts(
         flat: source layers that are the same when flattened, with what that assumes.
     """
     is_rotary = _may_be_rotary(state.source) and _may_be_rotary(state.target)
-    doubts = {a: doubt for a in state.pairs if (doubt := _doubt(state, a, shaky, flat, is_rotary=is_rotary))}
+    gated = _gated(state.source), _gated(state.target)
+    halved = {a for a, (b, *_) in state.pairs.items() if a in gated[0] and b in gated[1]}
+    doubts = {a: doubt for a in state.pairs if (doubt := _doubt(state, a, shaky, flat, halved, is_rotary=is_rotary))}
     orders: dict[int, dict[str, Recipe]] = {}
     for a, found in _answered(state, doubts, answers).items():
         if found[0] is not None and all(order == found[0] for order in found):
@@ -80,7 +85,9 @@ def _answered(
     }
 
 
-def _doubt(state: State, a: int, shaky: Mapping[int, str], flat: Mapping[int, str], *, is_rotary: bool) -> Doubt | None:
+def _doubt(
+    state: State, a: int, shaky: Mapping[int, str], flat: Mapping[int, str], halved: Set[int], *, is_rotary: bool
+) -> Doubt | None:
     source, target = state.source[a], state.target[state.pairs[a][0]]
     stacked = _stacked(source, target)
     reasons: tuple[tuple[str, Kind], ...] = (
@@ -88,6 +95,7 @@ def _doubt(state: State, a: int, shaky: Mapping[int, str], flat: Mapping[int, st
         ("" if a in flat else shaky.get(a, ""), "pick"),
         (source.assumed or target.assumed, "order"),
         (stacked, "gates" if stacked is _GATES else "heads"),
+        (_HALVES if a in halved and last(source) != last(target) else "", "order"),
         (_ROTARY if is_rotary and _turns(source, target) else "", "rotary"),
     )
     text, kind = next((reason for reason in reasons if reason[0]), ("", "pick"))
@@ -96,7 +104,48 @@ def _doubt(state: State, a: int, shaky: Mapping[int, str], flat: Mapping[int, st
 
 def _doubt_of(state: State, a: int, text: str, kind: Kind) -> Doubt:
     b = state.pairs[a][0]
-    return Doubt(a, b, text, first_key(state.target[b]), " + ".join(main_keys(state.source[a])), kind)
+    return Doubt(a, b, text, first_key(state.target[b]), _options(state.source[a], state.target[b], text), kind)
+
+
+def _options(source: Layer, target: Layer, text: str) -> tuple[str, ...]:
+    """The source's tensors as they are; and what else may be, where that is one other thing."""
+    keys, piece, into = main_keys(source), main_part(source).pieces[0], main_keys(target)
+    plain = " + ".join(keys)
+    if TURNED in (source.assumed, target.assumed):
+        return plain, " + ".join(f"({key} | t())" for key in keys) if len(keys) > 1 else f"{plain} | permute(0, 2, 1)"
+    if source.assumed and len(keys) % 2 == 0:
+        return plain, " + ".join(keys[at ^ 1] for at in range(len(keys)))
+    if text is _HALVES or (target.assumed and len(into) % 2 == 0):
+        return plain, f"{plain}{_outputs_first(piece, main_part(source).shape)} | {_swapped(max(len(into), 2))}"
+    return (plain,)
+
+
+def _outputs_first(piece: Piece, shape: tuple[int, ...]) -> str:
+    """Steps that bring a stored matrix, or a stack of them, into rows."""
+    stacked = len(piece.item.shape) == 3
+    turn = (" | permute(0, 2, 1)" if stacked else " | t()") if piece.turned else ""
+    return f"{turn} | reshape({shape[0]}, {shape[1]})" if stacked else turn
+
+
+def _swapped(parts: int) -> str:
+    return f"blocks(0; {', '.join(str(at ^ 1) for at in range(parts))})"
+
+
+def _gated(layers: Sequence[Layer]) -> frozenset[int]:
+    """Linear layers whose outputs are halved: what leads back beside them takes half as many, and nothing takes all."""
+    matrices: dict[int, tuple[str, int, int]] = {}
+    for index, layer in enumerate(layers):
+        pieces = layer.parts["weight"].pieces if "weight" in layer.parts else ()
+        if len(pieces) == 1 and len(pieces[0].item.shape) == len(layer.parts["weight"].shape) == 2:
+            outputs, inputs = layer.parts["weight"].shape
+            matrices[index] = (layer.text.rpartition(".")[0], outputs, inputs)
+    beside = frozenset(matrices.values())
+    taken = frozenset((container, inputs) for container, _, inputs in beside)
+    return frozenset(
+        index
+        for index, (container, outputs, inputs) in matrices.items()
+        if outputs % 2 == 0 and (container, inputs, outputs // 2) in beside and (container, outputs) not in taken
+    )
 
 
 def template(state: State, doubt: Doubt) -> object:

@@ -17,6 +17,7 @@ from loadstone.matching.structure.questions import questions
 from loadstone.matching.structure.reordering import read
 from loadstone.matching.structure.rules import induce
 from loadstone.matching.structure.solve import Group, State, solve
+from loadstone.matching.structure.stacking import stack
 from loadstone.matching.structure.support import unsupported
 from loadstone.matching.structure.tables import tables
 from loadstone.matching.structure.ties import ties
@@ -41,7 +42,11 @@ def match(source: Sequence[Item], target: Sequence[Item], *, answers: Mapping[st
     spare, copies = ties(source, target)
     left = numbered(layers(item for item in _sorted(source) if item.key not in spare))
     right = numbered(layers(item for item in _sorted(target) if item.key not in copies))
-    left, right = fuse(left, right), fuse(right, left)
+    left, right = stack(left, right)
+    right, left = stack(right, left)
+    left = fuse(left, right)
+    right = fuse(right, left)
+    left = fuse(left, right)  # what the target has joined since, the source may have to join
     state = solve(left, right, _groups(left, right, {key: one.sources[0].key for key, one in said.items()}))
     assumed = _flattened(state)
     shaky = unsupported(state)

@@ -4,6 +4,9 @@ q, k and v are three linear layers here and one `qkv` or `in_proj` there; so are
 one side has more layers of the stacked shape than the other, and the other has sibling layers whose names say which
 part they are, the parts are joined into one layer that stands for them.  The order is that of the names (q, k, v),
 never that of the file.  Three parts that only have numbers may be joined too, but which is which is then asked.
+
+Two siblings of one shape are joined as well, as gate and up of a gated MLP are.  Which of them comes first is known
+where the stacked layer is named after both (`gate_up_proj`, `w12`); else it is asked.
 """
 
 from __future__ import annotations
@@ -17,22 +20,30 @@ from loadstone.matching.structure.words import FUSED, part_of, tokens
 
 
 def fuse(mine: Sequence[Layer], other: Sequence[Layer]) -> list[Layer]:
-    """My layers, with parts joined wherever the other side has the joined shape and I do not."""
+    """My layers, with parts joined wherever the other side has the joined shape and I do not.
+
+    A family, as of all blocks alike, is joined as a whole or not at all: which of its members would be joined and which
+    not, nothing but their order could say.
+    """
     have, want = Counter(layer.signature for layer in mine), Counter(layer.signature for layer in other)
-    result = list(mine)
-    for members, joined in (*_candidates(mine), *_numbered(mine)):
-        signature = joined.signature
-        if want[signature] > have[signature] and have[members[0].signature] > want[members[0].signature]:
-            places = {id(member) for member in members}
-            at = next((index for index, layer in enumerate(result) if id(layer) in places), None)
-            if at is None or places - {id(layer) for layer in result}:
+    families: dict[tuple[object, Signature], list[tuple[list[Layer], Layer]]] = {}
+    for members, joined in (*_candidates(mine), *_numbered(mine), *_pairs(mine, other)):
+        blank = tuple("#" if isinstance(token, int) else token for token in joined.path)
+        families.setdefault((blank, joined.signature), []).append((members, joined))
+    gone: dict[int, Layer | None] = {}  # by identity: what stands where a part was, None for nothing
+    rest: list[Layer] = []
+    for (_, signature), family in families.items():
+        part = family[0][0][0].signature
+        if want[signature] <= have[signature] or have[part] <= want[part]:
+            continue
+        for members, joined in family:
+            if any(id(member) in gone for member in members):
                 continue  # another candidate has joined some of them
-            result[at] = joined
-            rest = [part for member in members if (part := _rest(member, joined))]
-            result = [layer for layer in result if id(layer) not in places] + rest
+            gone |= {id(member): None for member in members} | {id(members[0]): joined}
+            rest += [left for member in members if (left := _rest(member, joined))]
             have[signature] += 1
             have.subtract(member.signature for member in members)
-    return result
+    return [kept for layer in mine if (kept := gone.get(id(layer), layer)) is not None] + rest
 
 
 def _candidates(layers: Sequence[Layer]) -> list[tuple[list[Layer], Layer]]:
@@ -69,6 +80,49 @@ def _numbered(layers: Sequence[Layer]) -> list[tuple[list[Layer], Layer]]:
             if joined:
                 found.append((members, joined))
     return found
+
+
+def _pairs(layers: Sequence[Layer], other: Sequence[Layer]) -> list[tuple[list[Layer], Layer]]:
+    """Two siblings of one shape, and no third, in the order that names of stacked layers say, or to be asked."""
+    siblings: dict[tuple[str, Signature], list[Layer]] = {}
+    for layer in layers:
+        siblings.setdefault((layer.text.rpartition(".")[0], layer.signature), []).append(layer)
+    names: dict[Signature, dict[str, None]] = {}
+    for layer in other:
+        names.setdefault(layer.signature, {})[last(layer)] = None
+    found = []
+    for (parent, signature), members in siblings.items():
+        if len(members) != 2 or all(len(shape) < 2 for _, shape in signature):
+            continue
+        members = sorted(members, key=lambda layer: layer.text)
+        text = ".".join(filter(None, (parent, "_".join(map(last, members)))))
+        whole = _joined(text, members)
+        if whole is None or whole.signature not in names:
+            continue
+        said = {order_said([last(member) for member in members], name) for name in names[whole.signature]}
+        if said == {(1, 0)}:
+            members = members[::-1]
+        assumed = "" if said in ({(0, 1)}, {(1, 0)}) else f"`{members[0].text}` comes before `{members[1].text}`"
+        joined = _joined(text, members, assumed)
+        if joined is not None:
+            words = tuple(token for member in members for token in tokens(last(member)) if isinstance(token, str))
+            found.append((members, replace(joined, path=(*tokens(parent), *words))))
+    return found
+
+
+def order_said(names: Sequence[str], whole: str) -> tuple[int, ...]:
+    """The order in which the name of a stacked layer holds what tells its two parts apart; () where it does not."""
+    words = [[str(token) for token in tokens(name)] for name in names]
+    own = ["".join(word for word in mine if word not in other) for mine, other in (words, words[::-1])]
+    plain = "".join(map(str, tokens(whole)))
+    if not all(own) or own[0] in own[1] or own[1] in own[0]:
+        return ()
+    return next((order for order in ((0, 1), (1, 0)) if "".join(own[at] for at in order) in plain), ())
+
+
+def last(layer: Layer) -> str:
+    """The last component of its name."""
+    return layer.text.rpartition(".")[2]
 
 
 def _joined(text: str, members: Sequence[Layer], assumed: str = "") -> Layer | None:

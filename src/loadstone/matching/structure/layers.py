@@ -187,4 +187,4 @@ def squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _turning(axes: int) -> tuple[int, ...]:
-    return (3, 2, 0, 1) if axes == 4 else (1, 0)
+    return {2: (1, 0), 3: (0, 2, 1), 4: (3, 2, 0, 1)}[axes]

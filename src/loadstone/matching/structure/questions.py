@@ -20,7 +20,7 @@ def questions(state: State, doubts: Sequence[Doubt]) -> tuple[Question, ...]:
     same: dict[object, list[Doubt]] = {}
     for doubt in doubts:
         same.setdefault(template(state, doubt), []).append(doubt)
-    found += [Question(f"{d[0].text}?", d[0].key, (d[0].option,), len(d), d[0].kind) for d in same.values()]
+    found += [Question(f"{d[0].text}?", d[0].key, d[0].options, len(d), d[0].kind) for d in same.values()]
     return tuple(sorted(found, key=lambda question: -question.places))
 
 

@@ -54,7 +54,11 @@ def _recipe(part: Part, answer: Assignment, said: Part, *, is_main: bool) -> Rec
         was, piece = said.pieces[place[one.key]], part.pieces[place[one.key]]
         if piece.turned and not any(isinstance(step, Permute) for step in (*one.steps, *answer.steps)):
             raise ValueError("it is stored (in, out), and nothing turns it")
-        steps = _carried(one.steps, was.rows, piece.rows, is_main=is_main)
+        flat = piece.to_canonical((piece.rows, *part.shape[1:])) if len(piece.item.shape) > len(part.shape) else ()
+        within = any(isinstance(step, (Regroup, Blocks)) and step.axis > 0 for step in (*one.steps, *answer.steps))
+        if flat and not is_main and within:
+            raise ValueError("what is done inside each matrix of a stack says nothing of its bias")
+        steps = (*(() if is_main else flat), *_carried(one.steps, was.rows, piece.rows, is_main=is_main))
         taken.append(Taken(piece.item.key, steps))
         made = after(piece.item.shape, steps)
         if len(taken) > 1 and made[1:] != whole[1:]:
