@@ -268,7 +268,7 @@ def _near(
     """Candidates on the other side that lie where the partners of the nearest paired neighbours lie."""
     mine, path = 1 - other, layer.path
     nothing = [] if how == _LACKING else all_of
-    for depth in containers(layer.text):
+    for depth in (end for end in containers(layer.text) if end < len(path)):  # what was joined may have another path
         number, run = path[depth], state.runs[mine].get(path[:depth])
         if run and isinstance(number, int):
             if how != _LACKING and (between := run.around(number)) in inside:
