@@ -87,3 +87,10 @@ def test_all_of_a_name_is_another_ending_than_its_last_word() -> None:
     source = [layer("embed.norm", 4), layer("down.norm", 8), layer("last", 8), layer("embed.proj", 4, 3)]
     target = [layer("patch.norm", 4), layer("later.down.norm", 8), layer("norm", 8), layer("patch.proj", 4, 3)]
     assert sources(match(source, target)).get("norm.weight") != "down.norm.weight"
+
+
+def test_what_only_waits_for_an_answer_is_no_sign_of_another_network() -> None:
+    source = [layer(f"h.{n}.attention.query_key_value", 24, 8) for n in range(3)] + [layer("embed", 9, 8)]
+    target = [layer(f"b.{n}.attn.qkv", 24, 8) for n in range(3)] + [layer("words", 9, 8)]
+    result = match(source, target)
+    assert (result.verdict, len(result.questions), list(result.assignments)) == ("partial", 1, ["words.weight"])
