@@ -215,6 +215,24 @@ class Plan:
             raise MatchError(Diagnostic("no-probe", f"{self.source_name} is no file with a probe in it"), plan=self)
         return self.live.check(self, example_input, reference, outputs)
 
+    def decide(
+        self, example_input: object, *, reference: object = None, outputs: object = None, forwards: int = 32
+    ) -> Plan:
+        """Answer what is open by running the model; gives the plan with the answers, which `recipe()` keeps.
+
+        Answers are tried one after the other, in float64, on a copy of the model.  They are taken where the output is
+        what it should be.  Orders that no state dict shows are found as well: of gates, of heads, of the channels that
+        reach a layer.
+
+        Args:
+            example_input, reference, outputs: as for `check`; the reference holds the weights of the checkpoint.
+            forwards: how often the copy may be filled and run.
+
+        Raises MatchError: undecided where no answer is right, function-differs where nothing was open, and what `apply`
+        raises where the plan cannot be applied whatever is answered.
+        """
+        return self._bound().decide(self, example_input, reference, outputs, forwards)
+
     def plausibility(self) -> tuple[Diagnostic, ...]:
         """Signs in the values that tensors have changed places or were never trained; a warning for each kind.
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+import torch
 from torch import nn
 from torch.optim import Optimizer
 
@@ -25,6 +26,9 @@ from loadstone.model.options import PlanOptions
 from loadstone.training import differences
 from loadstone.training.generators import put_generators
 from loadstone.training.loaders import Place
+from loadstone.training.optimizer_files import facts_beside
+from loadstone.training.optimizer_names import model_names
+from loadstone.training.optimizer_rearranging import is_move, moved
 from loadstone.training.optimizers import OptimizerPlan, plan_optimizer
 from loadstone.training.parts import Parts, kind, put_gradients, undo_for
 from loadstone.training.progress import Line, describe
@@ -82,7 +86,7 @@ def plan_resume(
     _others(made, parts, saved, strict, weights)
     if strict == "exact":
         made.steps.append(lambda: check_rates(parts, saved))
-    gradients = saved.own("gradients") or {}
+    gradients = _gradients(made, parts, saved, strict, weights)
     made.steps.append(lambda: put_gradients(parts, gradients))
     regrouped = other_count(saved.processes, processes)
     made.errors += [regrouped] if regrouped is not None and strict == "exact" else []
@@ -118,6 +122,10 @@ def _for_a_run(finding: Diagnostic, strict: Strict) -> Diagnostic:
     """What a plan finds, with what to do about it here: most of its own fixes are options of `load`."""
     if finding.code in _ANSWERED:
         return replace(finding, level=None)
+    if finding.code == "fits-by-structure":
+        how = "weights" if strict == "weights" else "transfer"
+        fix = Fix("match layers instead of names", f'run.resume(strict="{how}", match="structure")')
+        return replace(finding, fixes=(fix,))
     fixes = () if strict == "transfer" else (Fix("carry over what fits, by name", 'run.resume(strict="transfer")'),)
     return replace(finding, fixes=fixes)
 
@@ -129,9 +137,12 @@ def _model(made: Resume, parts: Parts, saved: SavedRun, strict: Strict, matching
     options: PlanOptions = {**matching, "strict": strict != "transfer", "weights": saved.weights}
     options["verify"] = False  # the digests of the whole file were compared a moment ago
     plan = plan_weights(parts.model, saved.checkpoint, **options)
-    found = [_for_a_run(each, strict) for each in plan.diagnostics if each.severity in ("error", "warning")]
-    made.errors += [each for each in found if each.severity == "error"]
-    made.notes += [each for each in found if each.severity == "warning" and strict != "exact"]
+    found = [_for_a_run(each, strict) for each in plan.diagnostics]
+    structure = [each for each in found if each.code == "fits-by-structure"]
+    errors = [each for each in found if each.severity == "error"]
+    made.errors += [*errors, *structure] if errors else []
+    if strict != "exact":
+        made.notes += [*(each for each in found if each.severity == "warning"), *structure]
     if strict == "exact":
         made.errors += _changes(plan)
     counts = {status: [a for a in plan.actions if a.status == status] for status in ("load", "tied")}
@@ -226,6 +237,34 @@ def _optimizer_plan(
     if not saved.has_model:
         return plan_optimizer(live, stored.value, model=model, strict=how)
     return plan_optimizer(live, saved.checkpoint, model=model, strict=how, part=stored.place, weights=weights)
+
+
+def _gradients(
+    made: Resume, parts: Parts, saved: SavedRun, strict: Strict, weights: Plan | None
+) -> dict[str, torch.Tensor]:
+    """Those that wait for their step, by the model's names; they go where their weights go."""
+    stored: dict[str, torch.Tensor] = saved.own("gradients") or {}
+    if not stored or strict == "exact" or weights is None or parts.model is None:
+        return stored
+    facts, names = facts_beside(None, parts.model, weights), model_names(parts.model)
+    found: dict[str, torch.Tensor] = {}
+    used: set[str] = set()
+    for name, gradient in stored.items():
+        target = names.first(facts.renames.get(name, name))
+        if target is not None and names.parameters[target].shape == gradient.shape:
+            found[target] = gradient
+            used.add(name)
+    for target, move in facts.moves.items():
+        keys = {taken.key for taken in move.assignment.sources}
+        if keys <= stored.keys() and is_move(move.assignment):
+            found[target] = moved(move.assignment, stored)
+            used |= keys
+    lost = len(stored.keys() - used)
+    if lost:
+        made.lines.append(
+            Line("dropped", "gradients", f"of {lost:,} parameters, which wait for a step; nothing fits them")
+        )
+    return found
 
 
 def _is_same_kind(made: Resume, saved: SavedRun, part: str, name: str, live: object, label: str) -> bool:
