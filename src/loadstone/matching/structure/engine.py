@@ -120,9 +120,11 @@ def _match(
     asked = questions(state, doubts)
     found = _with_aliases(found, copies, target)
     missing, unused = left_over(found, *_without_aliases(source, target, copies, spare))
-    word, reason = verdict(state, found, missing, unused, target, bool(asked))
+    likely = [doubt for doubt in doubts if doubt.source not in shaky or doubt.source in assumed]
+    pairs = ([(doubt.source, doubt.target) for doubt in each] for each in (doubts, likely))
+    word, reason = verdict(state, found, missing, unused, target, *pairs)
     if word == "refused":  # whether single layers are the same is nothing to ask of another network
-        asked = questions(state, [doubt for doubt in doubts if doubt.source not in shaky or doubt.source in assumed])
+        asked = questions(state, likely)
     simple = {key: one.sources[0].key for key, one in found.items() if len(one.sources) == 1}
     return Match(
         found,
