@@ -107,6 +107,13 @@ def _doubt_of(state: State, a: int, text: str, kind: Kind) -> Doubt:
     return Doubt(a, b, text, first_key(state.target[b]), _options(state.source[a], state.target[b], text), kind)
 
 
+def tied_doubt(state: State, a: int, b: int) -> Doubt:
+    """Whether a layer of the source, paired or not, is this one as well."""
+    keys = main_keys(state.source[a])
+    text = f"`{keys[0]}` is tied in the checkpoint: embedding and head are both it"
+    return Doubt(a, b, text, first_key(state.target[b]), (" + ".join(keys),), "tied")
+
+
 def _options(source: Layer, target: Layer, text: str) -> tuple[str, ...]:
     """The source's tensors as they are; and what else may be, where that is one other thing."""
     keys, piece, into = main_keys(source), main_part(source).pieces[0], main_keys(target)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from loadstone.matching.structure import flattening
 from loadstone.matching.structure.affix import same_names
 from loadstone.matching.structure.counting import log10_ways
-from loadstone.matching.structure.doubts import take_doubts
+from loadstone.matching.structure.doubts import take_doubts, tied_doubt
 from loadstone.matching.structure.fusing import fuse, signatures
 from loadstone.matching.structure.items import Assignment, Item, Match
 from loadstone.matching.structure.layers import Layer, layers
@@ -20,7 +20,7 @@ from loadstone.matching.structure.solve import Group, State, solve
 from loadstone.matching.structure.stacking import stack
 from loadstone.matching.structure.support import unsupported
 from loadstone.matching.structure.tables import tables
-from loadstone.matching.structure.ties import ties
+from loadstone.matching.structure.ties import pair_moot, ties, untied
 from loadstone.matching.structure.verdict import left_over, verdict
 from loadstone.matching.structure.writing import assignments
 
@@ -48,10 +48,13 @@ def match(source: Sequence[Item], target: Sequence[Item], *, answers: Mapping[st
     right = fuse(right, left)
     left = fuse(left, right)  # what the target has joined since, the source may have to join
     state = solve(left, right, _groups(left, right, {key: one.sources[0].key for key, one in said.items()}))
+    pair_moot(state)
     assumed = _flattened(state)
     shaky = unsupported(state)
     doubts, orders = take_doubts(state, shaky, assumed, said)
-    found = assignments(state, target, orders)
+    also, maybe = untied(state, said)
+    doubts += [tied_doubt(state, a, b) for a, b in maybe]
+    found = assignments(state, target, orders, also)
     found |= tables(found, source, target)
     asked = questions(state, doubts)
     found = _with_aliases(found, copies, target)
