@@ -27,8 +27,7 @@ def main(arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="loadstone-pairs-") as name:
         folder = place.copy(Path(name))
         if arguments == ["--record"]:
-            target = place.ROOT / "tests" / "data" / "pairs.json.xz"
-            place.run(folder, ["-m", "benchmarks.pairs.record", str(target)], notes=KEPT)
+            place.run(folder, ["-m", "benchmarks.pairs.record", str(place.ROOT / "tests" / "data")], notes=KEPT)
             return 0
         if arguments == ["--certify"]:
             place.run(folder, ["-m", "benchmarks.pairs.certify", str(place.CERTIFICATES)], notes=KEPT)
@@ -37,24 +36,21 @@ def main(arguments: list[str]) -> int:
             sys.exit("usage: python -m benchmarks.pairs [--report | --record | --certify]")
         shutil.rmtree(KEPT, ignore_errors=True)
         (KEPT / "notes").mkdir(parents=True)
-        _measure(folder, "given", "dev", (*PEERS, *OURS, *VARIANTS))
-        _measure(folder, "fresh", "heldout", ("weightbridge", *OURS, "loadstone hashed"))
-        _measure(folder, "again", "dev", ("loadstone again",), hash_seed=1, only=AGAIN)
+        _measure(folder, "all", (*PEERS, *OURS, *VARIANTS))
+        _measure(folder, "again", ("loadstone again",), hash_seed=1, only=AGAIN)
         return _report()
 
 
-def _measure(
-    folder: Path, name: str, split: str, methods: tuple[str, ...], *, hash_seed: int = 0, only: str = ""
-) -> None:
-    arguments = ["run.py", "--split", split, "--pairs", only, "--out", str(KEPT / f"{name}.json")]
+def _measure(folder: Path, name: str, methods: tuple[str, ...], *, hash_seed: int = 0, only: str = "") -> None:
+    arguments = ["run.py", "--pairs", only, "--out", str(KEPT / f"{name}.json")]
     arguments += ["--methods", ",".join(methods), "--extra", str(METHODS)]
     place.run(folder, arguments, notes=KEPT / "notes", hash_seed=hash_seed)
 
 
 def _report() -> int:
     """Write the page from the scores of the last run."""
-    given, fresh = (report.Scores(**json.loads((KEPT / f"{name}.json").read_text())) for name in ("given", "fresh"))
-    return 0 if report.write(given, fresh, notes.read(KEPT / "notes")) else 1
+    scores = report.Scores(**json.loads((KEPT / "all.json").read_text()))
+    return 0 if report.write(scores, notes.read(KEPT / "notes")) else 1
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """What the pairs look like without their values, for tests that have no timm and no transformers.
 
-    python -m benchmarks.pairs --record        writes tests/data/pairs.json.xz
+    python -m benchmarks.pairs --record        writes tests/data/pairs.json.xz and fresh.json.xz
+
+Of the fresh pairs only those that are "seen" (draw.py): the others are for the benchmark alone.
 
 For each pair: the items of both sides as the engine gets them, and where certain elements of each target tensor come
 from in a certified transfer.  That is found by carrying out the transfer on numbers that say where they are: the
@@ -14,7 +16,7 @@ import bisect
 import json
 import lzma
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from oracle import transfer  # type: ignore[import-not-found]
 from pairs import PAIRS  # type: ignore[import-not-found]
 
 import loadstone as ls
+from benchmarks.pairs import draw
 from loadstone.keys import parent
 
 MOST_PLACES = 6
@@ -34,16 +37,23 @@ def places(elements: int) -> list[int]:
     return sorted({*(elements * k // (MOST_PLACES - 1) for k in range(MOST_PLACES - 1)), max(elements - 1, 0)})
 
 
-def main(path: Path) -> None:
+def main(folder: Path) -> None:
     certified = {each["name"] for each in json.loads(Path("verify.json").read_text()) if each["ok"]}
+    pairs = [pair for pair in PAIRS if pair.name in certified]
+    folder.mkdir(exist_ok=True)
+    _write(folder / "pairs.json.xz", [pair for pair in pairs if pair.split == "dev"])
+    seen = [pair for pair in pairs if pair.split == "heldout" and draw.split(pair.family) == "seen"]
+    _write(folder / "fresh.json.xz", seen)
+
+
+def _write(path: Path, pairs: Sequence[Any]) -> None:
     recorded = []
-    for pair in (each for each in PAIRS if each.name in certified and each.split == "dev"):
+    for pair in pairs:
         try:
             recorded.append(_recorded(pair))
         except Exception as error:
             raise RuntimeError(f"{pair.name}: {error}") from error
         print(pair.name, flush=True)
-    path.parent.mkdir(exist_ok=True)
     text = json.dumps(recorded, separators=(",", ":"))
     path.write_bytes(lzma.compress(text.encode(), preset=9 | lzma.PRESET_EXTREME))
     print(f"{path}: {path.stat().st_size:,} bytes, {len(recorded)} pairs")
@@ -52,7 +62,7 @@ def main(path: Path) -> None:
 def _recorded(pair: Any) -> dict[str, object]:
     built = pair.make()
     given = _state_dict(built.given)
-    plan = ls.plan(built.tgt, given, match="structure", strict=False)
+    plan = ls.plan(built.tgt, {}, strict=False)
     modules = plan.schema.modules
     return {
         "name": pair.name,
@@ -63,13 +73,25 @@ def _recorded(pair: Any) -> dict[str, object]:
             [slot.key, list(slot.shape), slot.dtype, slot.kind, modules.get(parent(slot.key)), slot.tied_to or slot.key]
             for slot in plan.schema.slots.values()
         ],
+        "same": _same(given),
         "places": _places(built, given),
     }
 
 
+def _same(given: Mapping[str, torch.Tensor]) -> dict[str, str]:
+    """Keys that hold the memory of an earlier key: tied tensors, which a pth file stores under each of their names."""
+    first: dict[object, str] = {}
+    found = {}
+    for key, value in given.items():
+        memory = (value.untyped_storage().data_ptr(), value.storage_offset(), tuple(value.shape))
+        if value.numel() and first.setdefault(memory, key) != key:
+            found[key] = first[memory]
+    return found
+
+
 def _state_dict(given: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    """The tensors, out of the wrapper that one of the pairs has."""
-    found = given.get("state_dict", given)
+    """The tensors, out of the wrapper that some of the pairs have."""
+    found = next((value for value in given.values() if isinstance(value, Mapping)), given)
     return {key: value for key, value in found.items() if isinstance(value, torch.Tensor)}
 
 
@@ -78,7 +100,9 @@ def _places(built: Any, given: Mapping[str, torch.Tensor]) -> dict[str, object] 
     pair, own = built.pair, built.tgt.state_dict()
     if pair.kind == "negative" or hasattr(pair.oracle, "state"):
         return None
-    marked, starts, at = {}, {}, 1
+    marked: dict[str, torch.Tensor] = {}
+    starts: dict[int, str] = {}
+    at = 1
     seen: dict[object, torch.Tensor] = {}
     for key, value in built.native.items():
         memory = (value.untyped_storage().data_ptr(), value.storage_offset(), tuple(value.shape))
@@ -91,7 +115,7 @@ def _places(built: Any, given: Mapping[str, torch.Tensor]) -> dict[str, object] 
     ours = {id(value) for value in marked.values()}
     for key, value in wrapped.items():
         if id(value) in ours and value.numel():
-            starts[int(value.flatten()[0])] = key
+            starts.setdefault(int(value.flatten()[0]), key)
     if pair.kind == "partial":
         import verify  # type: ignore[import-not-found]
 

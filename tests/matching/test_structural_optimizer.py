@@ -544,3 +544,35 @@ def test_the_momentum_of_a_tied_weight_is_not_that_of_its_copies(tmp_path: Path,
     assert plan.named("kept") == ["head.weight", "head.bias"]
     assert plan.named("new") == ["first.weight", "second.weight"]
     assert "go to several parameters" in plan.report()
+
+
+def test_gradients_that_wait_for_their_step_go_where_their_weights_go(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    old, new = Apart().double(), Joined().double()
+    first, second = OPTIMIZERS["AdamW"](old.parameters()), OPTIMIZERS["AdamW"](new.parameters())
+    train(old, first, 0, 2)
+    first.zero_grad()
+    data = [torch.randn(4, 5, 6, dtype=torch.float64) for _ in range(2)]
+    with ls.Run(tmp_path, name="net", model=old, optimizer=first, data=data) as run:
+        for x in run.batches():
+            old(x).square().sum().backward()
+            run.save()
+            break
+    with ls.Run(tmp_path, name="net", model=new, optimizer=second, data=data) as run:
+        assert run.resume(strict="transfer", match="structure").batch == 1
+    parts = [old.layer[1][name].weight.grad for name in ("query", "key", "value")]
+    assert torch.equal(new.h[1]["qkv"].weight.grad, torch.cat(parts).T)
+    assert torch.equal(new.h[1]["proj"].weight.grad, old.layer[1]["dense"].weight.grad.T)
+    assert torch.equal(new.head.bias.grad, old.score.bias.grad)
+
+
+@pytest.mark.parametrize("strict", ["exact", "transfer", "weights"])
+def test_a_resume_by_names_that_finds_nothing_says_that_structure_would_fit(tmp_path: Path, strict: Any) -> None:
+    old, new = Apart(), Joined()
+    with run_of(tmp_path, old, OPTIMIZERS["SGD"](old.parameters())) as run:
+        run.save(epoch=1)
+    with run_of(tmp_path, new, OPTIMIZERS["SGD"](new.parameters())) as run, pytest.raises(ls.MatchError) as error:
+        run.resume(strict=strict)
+    (note,) = [each for each in error.value.diagnostics if each.code == "fits-by-structure"]
+    (fix,) = note.fixes
+    assert fix.paste == f'run.resume(strict="{"weights" if strict == "weights" else "transfer"}", match="structure")'

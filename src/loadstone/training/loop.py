@@ -40,9 +40,9 @@ class Loop:
         every: Every | None,
         *,
         handed_out: Callable[[Any], None],
-        between: Callable[[bool, bool], None],
+        between: Callable[[bool, bool], bool],
     ) -> None:
-        """`handed_out` is told every batch; `between` is asked to save (it is due) and to end (the process is)."""
+        """`handed_out` is told every batch; `between` hears what is asked, to save and to end, and says if it ends."""
         self.loader = loader
         self.epoch = self.step = self.batch = 0
         self.counts_batches = False
@@ -191,8 +191,7 @@ class Loop:
     def _after(self, is_due: bool) -> None:
         """Between two batches or epochs: save if it is time, or if the process was asked to end."""
         is_ending = self._termination.is_asked
-        self._between((is_due or is_ending) and self._saved_at != self.place, is_ending)
-        if is_ending:
+        if self._between((is_due or is_ending) and self._saved_at != self.place, is_ending):
             self._termination.go_on()
 
     def close(self) -> None:

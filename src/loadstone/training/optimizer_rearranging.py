@@ -80,6 +80,12 @@ def _is_whole(seen: Sequence[tuple[Shape | None, Shape | None]], *, is_known: bo
     return is_number and (is_known or any(own != shape for own, shape in seen))
 
 
+def is_move(assignment: Assignment) -> bool:
+    """Numbers change their places, and nothing else."""
+    steps = (*(step for taken in assignment.sources for step in taken.steps), *assignment.steps)
+    return all(isinstance(step, _MOVES) for step in steps)
+
+
 def why_not(assignment: Assignment, parts: Mapping[str, SavedEntry], shapes: Shapes, keys: Keys, wanted: Shape) -> str:
     """Why the state of a parameter of shape `wanted` cannot be made of that of its parts; "" where it can.
 
@@ -89,8 +95,7 @@ def why_not(assignment: Assignment, parts: Mapping[str, SavedEntry], shapes: Sha
         shapes: of the sources.
     """
     sources = [taken.key for taken in assignment.sources]
-    steps = (*(step for taken in assignment.sources for step in taken.steps), *assignment.steps)
-    if not all(isinstance(step, _MOVES) for step in steps):
+    if not is_move(assignment):
         return "its weights are computed, not moved"
     for key in sources:
         if key not in parts:
@@ -139,13 +144,18 @@ class Rearranged:
     def state(self) -> dict[str, Any]:
         """In memory of its own."""
         first = self.parts[self.assignment.sources[0].key].state
-        return {name: self._moved(name) if name in self.each else copied(value) for name, value in first.items()}
+        return {name: self._of_each(name) if name in self.each else copied(value) for name, value in first.items()}
 
-    def _moved(self, name: str) -> torch.Tensor:
-        taken = [carried_out(copied(self.parts[one.key].state[name]), one.steps) for one in self.assignment.sources]
-        whole = carried_out(taken[0] if len(taken) == 1 else torch.cat(taken), self.assignment.steps)
-        moved: torch.Tensor = whole.clone(memory_format=torch.contiguous_format)
-        return moved
+    def _of_each(self, name: str) -> torch.Tensor:
+        return moved(self.assignment, {key: copied(entry.state[name]) for key, entry in self.parts.items()})
+
+
+def moved(assignment: Assignment, parts: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """What is one number a weight, for the parameter that is made of the parts; in memory of its own."""
+    taken = [carried_out(parts[one.key], one.steps) for one in assignment.sources]
+    whole = carried_out(taken[0] if len(taken) == 1 else torch.cat(taken), assignment.steps)
+    made: torch.Tensor = whole.clone(memory_format=torch.contiguous_format)
+    return made
 
 
 def used_twice(assignments: Iterable[Assignment], shapes: Shapes, firsts: Mapping[str, str]) -> frozenset[str]:

@@ -28,6 +28,8 @@ KEYS = {  # part: its key in a checkpoint, as PyTorch's tutorials and forums spe
     "state": "state",
 }
 MODEL = "model_state_dict"
+RANKS = "ranks"  # of several processes, what those behind the first have for themselves
+OWN = ("rng_state", "data", "gradients")
 _ONE = ""  # the name of an object that is the only one of its part
 
 
@@ -68,9 +70,23 @@ def gather(model: object, optimizer: Several, scheduler: Several, scaler: Severa
         raise RecipeError(
             Diagnostic("invalid-option", f"`model` is a {type(model).__name__}; it has to be a torch.nn.Module")
         )
+    if model is not None:
+        _check_whole(model)
     given = {"optimizer": optimizer, "scheduler": scheduler, "scaler": scaler, "state": state}
     others = {part: _named(part, value) for part, value in given.items() if value is not None}
     return Parts(None if model is None else unwrapped(model), {part: each for part, each in others.items() if each})
+
+
+def _check_whole(model: nn.Module) -> None:
+    """Raise RecipeError for FSDP and the like: what this process has is a part, and a checkpoint would be one too."""
+    for name, parameter in model.named_parameters():
+        placements, mesh = getattr(parameter, "placements", ()), getattr(parameter, "device_mesh", None)
+        is_cut = any(not each.is_replicate() for each in placements) and mesh is not None and mesh.size() > 1
+        if is_cut or type(parameter).__name__ == "FlatParameter":  # FSDP2's and tensor parallel's, FSDP1's
+            message = f"`{name}` lies in parts on several processes, and a run saves what one of them has"
+            help_ = "save it with torch.distributed.checkpoint; `loadstone.load` reads that"
+            fix = Fix(help_, "torch.distributed.checkpoint.save(state, checkpoint_id=folder)")
+            raise RecipeError(Diagnostic("invalid-option", message, fixes=(fix,)))
 
 
 def _named(part: str, value: Several) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+import torch
 from torch import nn
 from torch.optim import Optimizer
 
@@ -25,9 +26,13 @@ from loadstone.model.options import PlanOptions
 from loadstone.training import differences
 from loadstone.training.generators import put_generators
 from loadstone.training.loaders import Place
+from loadstone.training.optimizer_files import facts_beside
+from loadstone.training.optimizer_names import model_names
+from loadstone.training.optimizer_rearranging import is_move, moved
 from loadstone.training.optimizers import OptimizerPlan, plan_optimizer
 from loadstone.training.parts import Parts, kind, put_gradients, undo_for
 from loadstone.training.progress import Line, describe
+from loadstone.training.ranks import other_count
 from loadstone.training.saved_run import SavedRun, Stored
 
 Strict = Literal["exact", "transfer", "weights"]
@@ -61,13 +66,14 @@ class Resume:
 
 def plan_resume(
     parts: Parts, saved: SavedRun, strict: Strict, *, config: Mapping[str, Any] | None, data: Mapping[str, Any] | None,
-    matching: PlanOptions | None = None,
+    matching: PlanOptions | None = None, processes: int = 1,
 ) -> Resume:  # fmt: skip
     """What a resume will do; nothing is changed.
 
     Args:
         data: the fingerprint of the loader, where it is known.
         matching: options of the plan for the weights: `match`, `answers`, `recipe`.
+        processes: how many train together; `saved.rank` is the number of this one.
     """
     made = Resume(notes=list(saved.diagnostics))
     weights = _model(made, parts, saved, strict, matching or {})
@@ -80,15 +86,17 @@ def plan_resume(
     _others(made, parts, saved, strict, weights)
     if strict == "exact":
         made.steps.append(lambda: check_rates(parts, saved))
-    gradients = saved.get("gradients") or {}
+    gradients = _gradients(made, parts, saved, strict, weights)
     made.steps.append(lambda: put_gradients(parts, gradients))
-    _data(made, saved, strict, data)
-    made.generators = saved.get("rng_state")
+    regrouped = other_count(saved.processes, processes)
+    made.errors += [regrouped] if regrouped is not None and strict == "exact" else []
+    _data(made, saved, strict, data, "" if regrouped is None else regrouped.message)
+    made.generators = saved.own("rng_state")
     if made.generators is not None:
         made.lines.append(Line("kept", "random generators", ", ".join(made.generators)))
         made.steps.append(lambda: put_generators(made.generators or {}))
     elif strict == "exact":
-        made.errors.append(Diagnostic("resume-differs", "the checkpoint holds no random generators"))
+        made.errors += [] if regrouped else [Diagnostic("resume-differs", "the checkpoint holds no random generators")]
     else:
         made.lines.append(Line("new", "random generators", "the checkpoint holds none"))
     return made
@@ -114,6 +122,10 @@ def _for_a_run(finding: Diagnostic, strict: Strict) -> Diagnostic:
     """What a plan finds, with what to do about it here: most of its own fixes are options of `load`."""
     if finding.code in _ANSWERED:
         return replace(finding, level=None)
+    if finding.code == "fits-by-structure":
+        how = "weights" if strict == "weights" else "transfer"
+        fix = Fix("match layers instead of names", f'run.resume(strict="{how}", match="structure")')
+        return replace(finding, fixes=(fix,))
     fixes = () if strict == "transfer" else (Fix("carry over what fits, by name", 'run.resume(strict="transfer")'),)
     return replace(finding, fixes=fixes)
 
@@ -125,9 +137,12 @@ def _model(made: Resume, parts: Parts, saved: SavedRun, strict: Strict, matching
     options: PlanOptions = {**matching, "strict": strict != "transfer", "weights": saved.weights}
     options["verify"] = False  # the digests of the whole file were compared a moment ago
     plan = plan_weights(parts.model, saved.checkpoint, **options)
-    found = [_for_a_run(each, strict) for each in plan.diagnostics if each.severity in ("error", "warning")]
-    made.errors += [each for each in found if each.severity == "error"]
-    made.notes += [each for each in found if each.severity == "warning" and strict != "exact"]
+    found = [_for_a_run(each, strict) for each in plan.diagnostics]
+    structure = [each for each in found if each.code == "fits-by-structure"]
+    errors = [each for each in found if each.severity == "error"]
+    made.errors += [*errors, *structure] if errors else []
+    if strict != "exact":
+        made.notes += [*(each for each in found if each.severity == "warning"), *structure]
     if strict == "exact":
         made.errors += _changes(plan)
     counts = {status: [a for a in plan.actions if a.status == status] for status in ("load", "tied")}
@@ -224,6 +239,34 @@ def _optimizer_plan(
     return plan_optimizer(live, saved.checkpoint, model=model, strict=how, part=stored.place, weights=weights)
 
 
+def _gradients(
+    made: Resume, parts: Parts, saved: SavedRun, strict: Strict, weights: Plan | None
+) -> dict[str, torch.Tensor]:
+    """Those that wait for their step, by the model's names; they go where their weights go."""
+    stored: dict[str, torch.Tensor] = saved.own("gradients") or {}
+    if not stored or strict == "exact" or weights is None or parts.model is None:
+        return stored
+    facts, names = facts_beside(None, parts.model, weights), model_names(parts.model)
+    found: dict[str, torch.Tensor] = {}
+    used: set[str] = set()
+    for name, gradient in stored.items():
+        target = names.first(facts.renames.get(name, name))
+        if target is not None and names.parameters[target].shape == gradient.shape:
+            found[target] = gradient
+            used.add(name)
+    for target, move in facts.moves.items():
+        keys = {taken.key for taken in move.assignment.sources}
+        if keys <= stored.keys() and is_move(move.assignment):
+            found[target] = moved(move.assignment, stored)
+            used |= keys
+    lost = len(stored.keys() - used)
+    if lost:
+        made.lines.append(
+            Line("dropped", "gradients", f"of {lost:,} parameters, which wait for a step; nothing fits them")
+        )
+    return found
+
+
 def _is_same_kind(made: Resume, saved: SavedRun, part: str, name: str, live: object, label: str) -> bool:
     known = saved.kinds.get(part)
     was = known.get(name) if isinstance(known, Mapping) else known
@@ -260,16 +303,18 @@ def _unfit(live: Any, stored: Any) -> str:
     return ""
 
 
-def _data(made: Resume, saved: SavedRun, strict: Strict, data: Mapping[str, Any] | None) -> None:
-    stored: dict[str, Any] = saved.get("data") or {}
+def _data(made: Resume, saved: SavedRun, strict: Strict, data: Mapping[str, Any] | None, regrouped: str) -> None:
+    stored: dict[str, Any] = saved.own("data") or {}
     made.expected = stored.get("loader") if strict == "exact" else None
     if strict == "exact" and data is not None and stored:
         rows = differences.by_key(stored["loader"], data, "data.")
         made.errors += differences.differs("the data loader", rows)
     if not saved.batch:
         return
-    rng = saved.get("rng_state")
-    if "start" not in stored or rng is None:
+    rng = saved.own("rng_state")
+    if regrouped:
+        why = regrouped
+    elif "start" not in stored or rng is None:
         why = "the checkpoint does not say where its loader stood"
         if strict == "exact":
             made.errors.append(Diagnostic("resume-differs", f"{describe(saved.epoch, saved.step, saved.batch)}: {why}"))

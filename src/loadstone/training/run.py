@@ -18,6 +18,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar, final
@@ -34,8 +35,9 @@ from loadstone.training import loaders
 from loadstone.training.every import parse_every
 from loadstone.training.generators import generators_state
 from loadstone.training.loop import Loop
-from loadstone.training.parts import Several, content_of, gather
+from loadstone.training.parts import OWN, RANKS, Several, content_of, gather
 from loadstone.training.progress import Progress, Report, describe
+from loadstone.training.ranks import Ranks
 from loadstone.training.resuming import Resume, Strict, carry_out, plan_resume
 from loadstone.training.saved_run import SavedRun, read_run
 from loadstone.training.store import Store
@@ -90,6 +92,7 @@ class Run:
         own_name = type(self._parts.model).__name__.lower() if isinstance(model, nn.Module) else "run"
         self._store = Store(redirected(folder), name or own_name, keep=keep, layout=layout, wait=wait)
         self._store.is_usable()
+        self._ranks = Ranks()
         self._stepped: dict[str, int] = {}  # by optimizer: batches that were handed out when it made its last step
         self._hooks = [
             each.register_step_post_hook(lambda *_, name=name: self._stepped.__setitem__(name, self.step))
@@ -145,22 +148,34 @@ class Run:
         if strict not in ("exact", "transfer", "weights"):
             raise RecipeError(Diagnostic("invalid-option", f"strict={strict!r:.40}: no exact, transfer or weights"))
         self._store.wait()
-        entry, passed = self._store.newest() if checkpoint is None else (self._store.one(Path(checkpoint)), [])
-        for diagnostic in passed:
+        self._join()
+        entry, passed = self._ranks.from_first(lambda: self._chosen(checkpoint))
+        for diagnostic in passed if self._ranks.rank == 0 else ():
             warnings.warn(str(diagnostic), stacklevel=2)
         if entry is None:
             return Progress()
         with open_checkpoint(entry.path) as opened:
-            saved = read_run(opened)
+            saved = replace(read_run(opened), rank=self._ranks.rank)
             data = None if self._loop.loader is None else loaders.fingerprint(self._loop.loader)
             matching: PlanOptions = {"match": match, "answers": answers, "recipe": recipe}
-            made = plan_resume(self._parts, saved, strict, config=self._config, data=data, matching=matching)
+            made = plan_resume(
+                self._parts, saved, strict,
+                config=self._config, data=data, matching=matching, processes=self._ranks.count,
+            )  # fmt: skip
             if made.errors:
                 summary = f"`{entry.path.name}` cannot be resumed ({strict}); nothing was changed"
                 raise MatchError(*made.errors, summary=summary)
             carry_out(made, self._parts)
-        self._store.go_on_from(entry.path)
+        if self._ranks.rank == 0:
+            self._store.go_on_from(entry.path)
         return self._at(saved, made, entry, strict, [*passed, *self._newer(entry)])
+
+    def _join(self) -> None:
+        """Before the first thing that all processes of a training do."""
+        self._ranks.join(f"{self.folder} {self._store.name}")
+
+    def _chosen(self, checkpoint: str | os.PathLike[str] | None) -> tuple[Entry | None, list[Diagnostic]]:
+        return self._store.newest() if checkpoint is None else (self._store.one(Path(checkpoint)), [])
 
     def _at(self, saved: SavedRun, made: Resume, entry: Entry, strict: Strict, notes: list[Diagnostic]) -> Progress:
         self._loop.go_on(
@@ -186,6 +201,7 @@ class Run:
 
         An epoch is finished when the loop comes back; a checkpoint that is due is written then.
         """
+        self._join()
         return self._loop.epochs(total)
 
     def batches(self, loader: Iterable[B] | None = None) -> Iterator[B]:
@@ -193,6 +209,7 @@ class Run:
 
         A checkpoint that is due is written between two batches.  Without `loader`, those of the run's `data`.
         """
+        self._join()
         return self._loop.batches(loader)
 
     def _attend(self, batch: Any) -> None:
@@ -200,17 +217,21 @@ class Run:
             rates = self._parts.learning_rates()
             self._witness.batch(self.epoch + 1, self.batch, self.step, batch, rates)
 
-    def _between(self, is_due: bool, is_ending: bool) -> None:
-        """Between two batches or epochs."""
+    def _between(self, is_due: bool, is_ending: bool) -> bool:
+        """Between two batches or epochs; whether the process is to end."""
         self._store.check()
+        is_due, is_ending = self._ranks.any_of(is_due, is_ending)
         if is_due:
             self._write({})
         if is_ending:
             path = self._store.wait()
-            print(f"loadstone: SIGTERM: the training is saved in {path}", file=sys.stderr, flush=True)
+            self._ranks.wait()
+            if self._ranks.rank == 0:
+                print(f"loadstone: SIGTERM: the training is saved in {path}", file=sys.stderr, flush=True)
+        return is_ending
 
     def save(self, *, epoch: int | None = None, step: int | None = None, **metrics: Any) -> Path | None:
-        """Write a checkpoint now; its path, None where it is written in the background.
+        """Write a checkpoint now; its path, None where it is written in the background or by another process.
 
         Inside `batches` it is one in the middle of an epoch, after the batch that was handed out last.  Behind it, the
         epoch is finished.
@@ -235,7 +256,13 @@ class Run:
 
     def _write(self, metrics: Mapping[str, float]) -> Path | None:
         content, training = self._content(metrics)
-        path = self._store.write(content, training, self._parts.model)
+        own = {key: content[key] for key in OWN if key in content}
+        if self._ranks.rank and "gradients" in own:
+            own["gradients"] = {name: gradient.cpu() for name, gradient in own["gradients"].items()}
+        others = self._ranks.gathered(own)[1:]
+        if others:
+            content[RANKS] = others
+        path = self._store.write(content, training, self._parts.model) if self._ranks.rank == 0 else None
         self._loop.saved()
         return path
 

@@ -9,7 +9,7 @@ from typing import Any
 from loadstone.checkpoint import Checkpoint
 from loadstone.errors import Diagnostic
 from loadstone.training.layouts import find_parts
-from loadstone.training.parts import KEYS, MODEL
+from loadstone.training.parts import KEYS, MODEL, RANKS
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,7 @@ class SavedRun:
         kinds: classes of the objects, as `parts.kinds` gave them.
         epoch, step, batch: where it stood.
         diagnostics: what is not certain about a file that somebody else wrote.
+        rank: which of the processes that trained together is asked for; the first stands at the top of the file.
     """
 
     checkpoint: Checkpoint
@@ -50,6 +51,21 @@ class SavedRun:
     step: int = 0
     batch: int = 0
     diagnostics: tuple[Diagnostic, ...] = ()
+    rank: int = 0
+
+    @property
+    def processes(self) -> int:
+        """How many trained together."""
+        tree = self.checkpoint.tree
+        return 1 + len(tree.get(RANKS, ())) if self.is_own and isinstance(tree, Mapping) else 1
+
+    def own(self, key: str) -> Any:
+        """What each process has for itself (`parts.OWN`), its tensors read; None where there is none."""
+        if self.rank == 0:
+            return self.get(key)
+        if self.rank >= self.processes or key not in self.checkpoint.tree[RANKS][self.rank - 1]:
+            return None
+        return self.checkpoint.read(RANKS, self.rank - 1, key)
 
     def get(self, key: str) -> Any:
         """A top-level value of the file, its tensors read; None where there is none."""

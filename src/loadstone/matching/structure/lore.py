@@ -21,6 +21,7 @@ from loadstone.matching.structure.words import Path, telling
 
 _LENGTH = 6  # tokens of an ending at most
 _ENOUGH = 2  # pairs that make a rule where numbers count
+_START = "^"  # of a path: all of `norm` is another ending than that of `downsample.norm`
 
 
 @dataclass(slots=True)
@@ -53,6 +54,7 @@ class Lore:
         self.of_signature[signature] = self.of_signature.get(signature, 0) + 1
 
     def _learn_endings(self, left: Path, right: Path, weight: int) -> None:
+        left, right = (_START, *left), (_START, *right)
         for i in range(1, min(_LENGTH, len(left)) + 1):
             x = left[-i:]
             known = self.endings.setdefault(x, {})
@@ -92,7 +94,7 @@ class Lore:
             if not alone or len(members) != len(right[y]):
                 return []
             if self.endings[x][y] >= enough:
-                words = f"`…{_shown(x)}` is `…{_shown(y)}` elsewhere"
+                words = f"`{_shown(x)}` is `{_shown(y)}` elsewhere"
                 splits.append(Split(members, right[y], "rule", words))
         return splits
 
@@ -140,14 +142,14 @@ def _classes(paths: Sequence[Path], members: Sequence[int]) -> dict[Path, list[i
     for length in range(1, _LENGTH + 1):
         classes: dict[Path, list[int]] = {}
         for path, index in zip(paths, members, strict=True):
-            classes.setdefault(path[-length:], []).append(index)
+            classes.setdefault((_START, *path)[-length:], []).append(index)
         if len(classes) > 1 and all(any(_is_word(token) for token in ending) for ending in classes):
             return classes
     return {}
 
 
 def _is_word(token: object) -> bool:
-    return isinstance(token, str) and token != "#" and "/" not in token
+    return isinstance(token, str) and token not in ("#", _START) and "/" not in token
 
 
 def _having(paths: Sequence[Path], members: Sequence[int]) -> dict[str, list[int]]:
@@ -160,4 +162,4 @@ def _having(paths: Sequence[Path], members: Sequence[int]) -> dict[str, list[int
 
 
 def _shown(path: Path) -> str:
-    return ".".join(map(str, path))
+    return ".".join(map(str, path[1:])) if path[0] == _START else "…" + ".".join(map(str, path))
