@@ -7,12 +7,14 @@ the engine says when it is shown nothing else.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from loadstone.matching.structure.items import Item
 from loadstone.matching.structure.layers import counts
 
 _SHARE = 0.5  # of the parameters of the smaller side, so that it is no mere part of a network
+_LEAST = 8  # tensors in a container
 _MOST = 4  # pairs; each costs a match
 
 
@@ -44,6 +46,7 @@ def within(items: Iterable[Item], container: str) -> tuple[list[Item], list[Item
 def _totals(items: Iterable[Item]) -> dict[str, int]:
     """Parameters of every container; one that is numbered is a repetition, and no network of its own."""
     totals = {"": 0}
+    tensors: Counter[str] = Counter()
     for item in filter(counts, items):
         parts = item.key.split(".")
         for depth in range(len(parts)):
@@ -51,7 +54,8 @@ def _totals(items: Iterable[Item]) -> dict[str, int]:
                 break
             container = ".".join(parts[:depth])
             totals[container] = totals.get(container, 0) + item.elements
-    return totals
+            tensors[container] += 1
+    return {container: total for container, total in totals.items() if not container or tensors[container] >= _LEAST}
 
 
 def _by_total(totals: dict[str, int], least: float) -> dict[int, list[str]]:
