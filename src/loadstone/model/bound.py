@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from torch import nn
 
-from loadstone.errors import Diagnostic, Fix, MatchError, RecipeError, worst_first
+from loadstone.errors import Diagnostic, Fix, IntegrityError, MatchError, RecipeError, worst_first
 from loadstone.matching.names import make_plan
 from loadstone.matching.plan import Plan
 from loadstone.matching.probed import Probed, Sensitivity
@@ -83,7 +83,10 @@ class Bound:
     def _explained(self, error: MatchError, plan: Plan, reference: nn.Module | None) -> MatchError:
         """The same error; where the reference does not hold the weights of the file, that comes first."""
         reader = Reader(plan.sources, self.loading.memory)
-        key = None if reference is None else held_otherwise(plan, reader, reference)
+        try:
+            key = None if reference is None else held_otherwise(plan, reader, reference)
+        except IntegrityError:  # `load` has closed the file
+            key = None
         if key is None:
             return error
         first, *others = error.diagnostics
