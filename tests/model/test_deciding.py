@@ -97,6 +97,15 @@ def test_where_no_answer_is_right_it_says_how_far_it_came():
         plan.decide(EXAMPLE, reference=reference, forwards=1)
 
 
+def test_a_reference_that_holds_other_weights_is_named_first():
+    _, _, plan = blocks()
+    with pytest.raises(ls.MatchError, match="undecided") as caught:
+        plan.decide(EXAMPLE, reference=Blocks(THEIRS))
+    label, said = caught.value.diagnostics[0].evidence[0]
+    assert label == "weights"
+    assert "in the reference is not what" in said
+
+
 class UNet(nn.Module):
     """The halves of a joined input come in this order, or in the other."""
 

@@ -14,7 +14,7 @@ from typing import Literal
 from loadstone.errors import Diagnostic, MatchError
 from loadstone.matching.coverage import filled
 from loadstone.matching.live import Live
-from loadstone.matching.probed import Probed
+from loadstone.matching.probed import Probed, Sensitivity
 from loadstone.matching.recipe import write_recipe
 from loadstone.matching.schema import Schema
 from loadstone.matching.steps import Rows, Step
@@ -232,6 +232,16 @@ class Plan:
         raises where the plan cannot be applied whatever is answered.
         """
         return self._bound().decide(self, example_input, reference, outputs, forwards)
+
+    def sensitivity(self, example_input: object) -> tuple[Sensitivity, ...]:
+        """How much each open question matters for an input: how far other answers move the output.
+
+        No other model is needed.  A copy is filled with one answer after the other, the first option for all other
+        questions, and run in float64.  Where nothing moves, the question is moot for this input.
+
+        Raises MatchError where the plan cannot be applied even with answers.
+        """
+        return self._bound().sensitivity(self, example_input)
 
     def plausibility(self) -> tuple[Diagnostic, ...]:
         """Signs in the values that tensors have changed places or were never trained; a warning for each kind.

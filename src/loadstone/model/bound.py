@@ -11,15 +11,15 @@ from dataclasses import dataclass, replace
 
 from torch import nn
 
-from loadstone.errors import Diagnostic, RecipeError, worst_first
+from loadstone.errors import Diagnostic, Fix, IntegrityError, MatchError, RecipeError, worst_first
 from loadstone.matching.names import make_plan
 from loadstone.matching.plan import Plan
-from loadstone.matching.probed import Probed
+from loadstone.matching.probed import Probed, Sensitivity
 from loadstone.model.apply import Loading, apply
 from loadstone.model.migration import migration_for
 from loadstone.model.opening import Opened
 from loadstone.model.options import Checked
-from loadstone.model.origins import origins_of
+from loadstone.model.origins import held_otherwise, origins_of
 from loadstone.model.proving import proof_for
 from loadstone.model.schema import extra_state_of, schema_of, walk
 from loadstone.model.staging import Reader
@@ -57,7 +57,10 @@ class Bound:
         other = _other("check", example_input, reference, outputs)
         if other is None:
             return gives(self.model, example_input, outputs)
-        return same_function(self.model, other, example_input, origins_of(plan))
+        try:
+            return same_function(self.model, other, example_input, origins_of(plan))
+        except MatchError as error:
+            raise self._explained(error, plan, other) from error
 
     def decide(self, plan: Plan, example_input: object, reference: object, outputs: object, forwards: int) -> Plan:
         from loadstone.model.deciding import decided
@@ -65,8 +68,32 @@ class Bound:
         other = _other("decide", example_input, reference, outputs)
         if not isinstance(forwards, int) or forwards < 1:
             raise _invalid(f"`forwards` is {forwards!r:.60}; it has to be a whole number from 1")
-        found = decided(self.trial, self.model, example_input, other, outputs, forwards)
+        try:
+            found = decided(self.trial, self.model, example_input, other, outputs, forwards)
+        except MatchError as error:
+            raise self._explained(error, plan, other) from error
         return self._again(self.model, self.options, found.answers, found.rules)
+
+    def sensitivity(self, plan: Plan, example_input: object) -> tuple[Sensitivity, ...]:
+        from loadstone.model.observing import Watched
+        from loadstone.model.sensing import sensed
+
+        return sensed(self.trial, Watched.copy_of(self.model), example_input)
+
+    def _explained(self, error: MatchError, plan: Plan, reference: nn.Module | None) -> MatchError:
+        """The same error; where the reference does not hold the weights of the file, that comes first."""
+        reader = Reader(plan.sources, self.loading.memory)
+        try:
+            key = None if reference is None else held_otherwise(plan, reader, reference)
+        except IntegrityError:  # `load` has closed the file
+            key = None
+        if key is None:
+            return error
+        first, *others = error.diagnostics
+        row = ("weights", f"`{key}` in the reference is not what {plan.source_name} holds")
+        fix = Fix("fill it first", f"ls.load(reference, {plan.source_name!r})")
+        first = replace(first, evidence=(row, *first.evidence), fixes=(fix, *first.fixes))
+        return MatchError(first, *others, plan=error.plan)
 
     def trial(self, model: nn.Module, answers: Mapping[str, str], rules: Mapping[str, str]) -> Plan:
         """The plan for a copy of the module, with more said; which dtypes and devices were asked for is not minded."""
