@@ -14,6 +14,7 @@ from loadstone.matching.structure.fusing import fuse, signatures
 from loadstone.matching.structure.items import Assignment, Item, Match
 from loadstone.matching.structure.layers import Layer, layers
 from loadstone.matching.structure.numbering import numbered
+from loadstone.matching.structure.orders import BY_ORDER, EVERY, leave, named, pair_by_order, refused, undoubted
 from loadstone.matching.structure.questions import questions
 from loadstone.matching.structure.reordering import read
 from loadstone.matching.structure.rules import induce
@@ -36,7 +37,7 @@ def match(source: Sequence[Item], target: Sequence[Item], *, answers: Mapping[st
         source, target: the two state dicts, in any order.
         answers: target key → source key, for what was asked; each settles every place that looks alike.  Instead of
             keys an expression over them, see expressions: it says as well what is done to make them the layer that
-            was asked about, see reordering.
+            was asked about, see reordering.  "" and {"*": "order"} name no keys, see orders.
 
     Raises ValueError for an expression that is none.
     """
@@ -97,13 +98,13 @@ def _is_whole(core: Match, source: Sequence[Item], target: Sequence[Item], answe
 
 def _about(answers: Mapping[str, str], target: Sequence[Item]) -> dict[str, str]:
     keys = {item.key for item in target}
-    return {key: value for key, value in answers.items() if key in keys}
+    return {key: value for key, value in answers.items() if key in keys or key == EVERY}
 
 
 def _match(
     source: Sequence[Item], target: Sequence[Item], answers: Mapping[str, str], *, is_rotary: bool = False
 ) -> Match:
-    said = read(answers, source)
+    said, empty = read(named(answers), source), refused(answers)
     spare, copies = ties(source, target)
     left = numbered(layers(item for item in _sorted(source) if item.key not in spare))
     right = numbered(layers(item for item in _sorted(target) if item.key not in copies))
@@ -114,11 +115,15 @@ def _match(
     left = fuse(left, right)  # what the target has joined since, the source may have to join
     state = solve(left, right, _groups(left, right, {key: one.sources[0].key for key, one in said.items()}))
     pair_moot(state)
+    leave(state, empty)
+    if answers.get(EVERY) == BY_ORDER:
+        pair_by_order(state, source, target)
     assumed = _flattened(state)
     shaky = unsupported(state)
     doubts, orders = take_doubts(state, shaky, assumed, said, is_rotary=is_rotary)
     also, maybe = untied(state, said)
     doubts += [tied_doubt(state, a, b) for a, b in maybe]
+    doubts = undoubted(state, doubts, empty)
     found = assignments(state, target, orders, also)
     found |= tables(found, source, target)
     asked = questions(state, doubts)
