@@ -9,6 +9,7 @@ from loadstone.matching.structure import flattening
 from loadstone.matching.structure.affix import same_names
 from loadstone.matching.structure.counting import log10_ways
 from loadstone.matching.structure.doubts import take_doubts, tied_doubt
+from loadstone.matching.structure.folding import folded, folded_away, parametrized
 from loadstone.matching.structure.fusing import fuse, signatures
 from loadstone.matching.structure.items import Assignment, Item, Match
 from loadstone.matching.structure.layers import Layer, layers
@@ -46,6 +47,7 @@ def match(source: Sequence[Item], target: Sequence[Item], *, answers: Mapping[st
     right, left = stack(right, left)
     left = fuse(left, right)
     right = fuse(right, left)
+    left = folded(parametrized(left, right), right, said.values())
     left = fuse(left, right)  # what the target has joined since, the source may have to join
     state = solve(left, right, _groups(left, right, {key: one.sources[0].key for key, one in said.items()}))
     pair_moot(state)
@@ -60,6 +62,7 @@ def match(source: Sequence[Item], target: Sequence[Item], *, answers: Mapping[st
     found = _with_aliases(found, copies, target)
     missing, unused = left_over(found, *_without_aliases(source, target, copies, spare))
     word, reason = verdict(state, found, missing, unused, target, bool(asked))
+    reason = folded_away(left, right) or reason if word == "refused" else reason
     if word == "refused":  # whether single layers are the same is nothing to ask of another network
         asked = questions(state, [doubt for doubt in doubts if doubt.source not in shaky or doubt.source in assumed])
     simple = {key: one.sources[0].key for key, one in found.items() if len(one.sources) == 1}
