@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 
 from loadstone.matching.structure import Assignment, Item, Match, Taken, match
-from loadstone.matching.structure.steps import Narrow, Permute, Reshape, Step
+from loadstone.matching.structure.steps import Blocks, Narrow, Permute, Regroup, Reshape, Step
 
 DATA = Path(__file__).parent.parent / "data"
 FLOOR = 71  # EQUAL without a question, of the 89 that names and shapes decide
@@ -196,6 +196,8 @@ def stepped(step: Step, shape: tuple[int, ...]) -> tuple[int, ...]:
         return step.shape
     if isinstance(step, Permute):
         return tuple(shape[dim] for dim in step.dims)
+    if isinstance(step, (Regroup, Blocks)):
+        return shape
     assert isinstance(step, Narrow)
     assert step.start + step.length <= shape[0]
     return (step.length, *shape[1:])
@@ -213,9 +215,32 @@ def before(steps: Sequence[Step], shape: tuple[int, ...], element: int) -> int:
             place = [0] * len(have)
             for axis, dim in enumerate(step.dims):
                 place[dim] = at[axis]
-            element = 0
-            for size, index in zip(have, place, strict=True):
-                element = element * size + index
+            element = ravelled(place, have)
+        elif isinstance(step, (Regroup, Blocks)):
+            place = unravelled(element, have)
+            place[step.axis] = along(step, have, place[step.axis])
+            element = ravelled(place, have)
+    return element
+
+
+def along(step: Regroup | Blocks, shape: tuple[int, ...], index: int) -> int:
+    """Where a place along the axis comes from."""
+    count = len(step.order)
+    if isinstance(step, Blocks):
+        blocks = Regroup(step.axis, (count, -1), (0, 1)).grid(shape)
+        block, rest = unravelled(index, blocks)
+        return ravelled([step.order[block], rest], blocks)
+    grid = step.grid(shape)
+    at, place = unravelled(index, tuple(grid[dim] for dim in step.order)), [0] * count
+    for axis, dim in enumerate(step.order):
+        place[dim] = at[axis]
+    return ravelled(place, grid)
+
+
+def ravelled(place: Sequence[int], shape: Sequence[int]) -> int:
+    element = 0
+    for size, index in zip(shape, place, strict=True):
+        element = element * size + index
     return element
 
 

@@ -16,13 +16,18 @@ from loadstone.matching.migration import Compute, Read
 from loadstone.matching.schema import Slot
 from loadstone.matching.settle import Computed
 from loadstone.matching.step_shapes import carried_out
+from loadstone.matching.structure.arithmetic import WORDS
 from loadstone.matching.structure.items import Assignment
 from loadstone.matching.structure.steps import Blocks, Narrow, Permute, Regroup
 
 
 def is_plain(assignment: Assignment) -> bool:
     """One tensor, as it is."""
-    return len(assignment.sources) == 1 and not assignment.sources[0].steps and not assignment.steps
+    return (
+        len(assignment.sources) == 1
+        and not (assignment.sources[0].steps or assignment.steps)
+        and assignment.made_by is None
+    )
 
 
 def composed(assignment: Assignment, named: Mapping[str, Candidate], slot: Slot) -> Computed | None:
@@ -39,7 +44,8 @@ def composed(assignment: Assignment, named: Mapping[str, Candidate], slot: Slot)
     if any(member.info.is_meta and member.info.elements for member in members):
         return None
     function = _function(assignment, {name: candidate.key for name, candidate in named.items()}, dtype, dtypes)
-    return Computed(function, dtype, slot.shape, "compose", _text(assignment, members, slot), assignment.evidence)
+    op = "compose" if assignment.made_by is None else "compute"
+    return Computed(function, dtype, slot.shape, op, _text(assignment, members, slot), assignment.evidence)
 
 
 def _function(assignment: Assignment, keys: Mapping[str, str], dtype: str, dtypes: list[str]) -> Compute:
@@ -52,6 +58,8 @@ def _function(assignment: Assignment, keys: Mapping[str, str], dtype: str, dtype
             widest = next(part for part in parts if str(part.dtype).endswith(dtype))
         else:
             widest = parts[0]
+        if assignment.made_by is not None:
+            return carried_out(assignment.made_by(parts).to(widest.dtype), steps)
         return carried_out(parts[0] if len(parts) == 1 else _joined(parts, widest), steps)
 
     return compute
@@ -72,6 +80,9 @@ def _text(assignment: Assignment, members: list[Candidate], slot: Slot) -> str:
     shapes = [member.info.shape for member in members]
     steps = [step for taken in assignment.sources for step in taken.steps] + list(assignment.steps)
     words = []
+    if assignment.made_by is not None:
+        eps = "" if assignment.made_by.eps is None else f", eps {assignment.made_by.eps:g}"
+        return f"{WORDS[assignment.made_by.name]}{eps}: {', '.join(map(shape_text, shapes))} → {shape_text(slot.shape)}"
     if any(isinstance(step, Permute) for step in steps):
         words.append("transposed")
     if any(isinstance(step, (Regroup, Blocks)) for step in steps):

@@ -24,7 +24,8 @@ from loadstone.matching.structure.rules import induce
 
 _SLOT = re.compile(r"\{([a-z]+)([+-]\d+)?\}")
 _MOST_STARRED = 500  # rules; nobody reads more, and each is tried on every key
-_STEPS = re.compile(rf"(?: \| {STEP.pattern})+")  # while rules are made, letters stand for them: digits become slots
+# while rules are made, letters stand for steps and for an eps: digits become slots
+_STEPS = re.compile(rf"(?: \| {STEP.pattern})+|; [-.e\d]+(?=\))")
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,11 +41,11 @@ class Op:
 
     Attributes:
         name: "cast", "slice", "pad", "channels", "interpolate", "vocabulary", "classes", "call" (an adapter given by
-            the caller), "migrate" (a module's own hook), "compose" (reshaped, turned, cut or joined), "compare" (of a
-            tied key: nothing is written, the values must equal those of `other`).
+            the caller), "migrate" (a module's own hook), "compose" (reshaped, turned, cut or joined), "compute" (made
+            by arithmetic), "compare" (of a tied key: nothing is written, the values must equal those of `other`).
         text: in words and numbers, "float32 → float16, rounds".
         is_checked: values must be read before the first write, because the cast could break them.
-        function: the callable of "call", (tensor, target_shape) -> tensor, and of "migrate" and "compose",
+        function: the callable of "call", (tensor, target_shape) -> tensor, and of "migrate", "compose" and "compute",
             (read) -> tensor, where read takes keys of the checkpoint.
         other: the checkpoint key that "compare" compares with.
         step: the exact change of "channels", "interpolate", "vocabulary" and "classes".
@@ -110,6 +110,7 @@ class Plan:
         recipe_options: the options the plan was made with, in the form a recipe file has them.
         rules: what a match by structure found, in few lines: {template of model keys: where their values come from}.
         compositions: the same key by key, with every step: {model key: what it is made of, in the checkpoint's keys}.
+            What is computed is not among them.
         questions: what a match by structure leaves open: a key of the model and the checkpoint keys it may come from.
         admissible: log10 of the number of ways left to pair what is open; 0.0: no other pairing holds to the evidence.
     """

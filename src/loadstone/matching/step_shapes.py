@@ -40,6 +40,9 @@ def _along(value: Any, axis: int, grid: Shape, order: tuple[int, ...]) -> Any:
 
 def tidied(assignment: Assignment, shapes: Shapes) -> Assignment:
     """The same without steps that change nothing; the steps of a single source come after it."""
+    if assignment.made_by is not None:
+        shape = assignment.made_by.after([shapes[one.key] for one in assignment.sources])
+        return replace(assignment, steps=_effective(assignment.steps, shape))
     if len(assignment.sources) == 1:
         (taken,) = assignment.sources
         steps = _effective((*taken.steps, *assignment.steps), shapes[taken.key])

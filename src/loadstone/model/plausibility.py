@@ -53,7 +53,7 @@ def implausible(tensors: Iterable[tuple[str, torch.Tensor]]) -> Iterator[Diagnos
 def read(actions: Iterable[Action], reader: Reader) -> Iterator[tuple[str, torch.Tensor]]:
     """What a plan puts into each key of the model, before it is cast."""
     for action in actions:
-        made = next((op.function for op in action.ops if op.name in ("migrate", "compose")), None)
+        made = next((op.function for op in action.ops if op.name in ("migrate", "compose", "compute")), None)
         if action.target is None or (made is None and action.source is None):
             continue
         value = reader.look(str(action.source)) if made is None else made(reader.read)

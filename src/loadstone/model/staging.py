@@ -63,7 +63,7 @@ def staged(action: Action, reader: Reader, target: torch.Tensor) -> torch.Tensor
 
     Raises MatchError: adapter-failed, hook-failed or shape-mismatch.
     """
-    migrations = [op for op in action.ops if op.name in ("migrate", "compose")]
+    migrations = [op for op in action.ops if op.name in ("migrate", "compose", "compute")]
     assert action.source is not None or migrations
     if migrations:
         value = _called(action, migrations[-1], reader.read)

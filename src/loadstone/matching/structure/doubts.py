@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
+from loadstone.matching.structure.folding import EPS, FOLDED
 from loadstone.matching.structure.fusing import last
 from loadstone.matching.structure.items import Assignment, Kind
 from loadstone.matching.structure.layers import Layer, Piece
@@ -100,7 +101,7 @@ def _doubt(
     reasons: tuple[tuple[str, Kind], ...] = (
         (flat.get(a, ""), "flatten"),
         ("" if a in flat else shaky.get(a, ""), "pick"),
-        (source.assumed or target.assumed, "order"),
+        (source.assumed or target.assumed, "fold" if source.assumed is FOLDED else "order"),
         (stacked, "gates" if stacked is _GATES else "heads"),
         (_HALVES if a in halved and last(source) != last(target) else "", "order"),
         (_TURNED if _may_be_turned(source, target) else "", "order"),
@@ -128,6 +129,8 @@ def _options(source: Layer, target: Layer, text: str) -> tuple[str, ...]:
     plain = " + ".join(keys)
     if TURNED in (source.assumed, target.assumed):
         return plain, " + ".join(f"({key} | t())" for key in keys) if len(keys) > 1 else f"{plain} | permute(0, 2, 1)"
+    if text is FOLDED:
+        return tuple(f"fold({', '.join(keys)}; {eps:g})" for eps in EPS)
     if text is _TURNED:
         return plain, f"{plain} | t()"
     if source.assumed and len(keys) % 2 == 0:
@@ -178,8 +181,8 @@ def template(state: State, doubt: Doubt) -> object:
 
 
 def _template(state: State, a: int, b: int, doubted: str) -> object:
-    if doubted is _ROTARY:
-        return _ROTARY
+    if doubted in (_ROTARY, FOLDED):
+        return doubted
     paths = state.source[a].path, state.target[b].path
     if doubted is _GATES:  # of one cell, which adds up what both matrices give; and of both its directions
         torch = [path for path in paths if "ih" in path or "hh" in path]

@@ -10,6 +10,7 @@ from loadstone.matching.structure.affix import same_names
 from loadstone.matching.structure.containers import inner, within
 from loadstone.matching.structure.counting import log10_ways
 from loadstone.matching.structure.doubts import may_be_rotary, take_doubts, tied_doubt
+from loadstone.matching.structure.folding import folded, folded_away, parametrized
 from loadstone.matching.structure.fusing import fuse, signatures
 from loadstone.matching.structure.items import Assignment, Item, Match
 from loadstone.matching.structure.layers import Layer, layers
@@ -112,6 +113,7 @@ def _match(
     right, left = stack(right, left)
     left = fuse(left, right)
     right = fuse(right, left)
+    left = folded(parametrized(left, right), right, said.values())
     left = fuse(left, right)  # what the target has joined since, the source may have to join
     state = solve(left, right, _groups(left, right, {key: one.sources[0].key for key, one in said.items()}))
     pair_moot(state)
@@ -132,6 +134,7 @@ def _match(
     likely = [doubt for doubt in doubts if doubt.source not in shaky or doubt.source in assumed]
     pairs = ([(doubt.source, doubt.target) for doubt in each] for each in (doubts, likely))
     word, reason = verdict(state, found, missing, unused, target, *pairs)
+    reason = folded_away(left, right) or reason if word == "refused" else reason
     if word == "refused":  # whether single layers are the same is nothing to ask of another network
         asked = questions(state, likely)
     simple = {key: one.sources[0].key for key, one in found.items() if len(one.sources) == 1}

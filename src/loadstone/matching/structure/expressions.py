@@ -4,6 +4,7 @@ q.weight + k.weight + v.weight                                joined along the f
 c_proj.weight | t()                                           followed by what is done, in torch's words
 (k.weight | t()) + (v.weight | t())                           brackets where parts change before they are joined
 cell.ih.weight | blocks(0; 0, 1, 3, 2)                        the third and fourth quarter of axis 0 change places
+fold(conv.weight, bn.weight, bn.running_var; 1e-05)           computed, see arithmetic
 query_key_value.weight | regroup(0; -1, 3, 16; 1, 0, 2)       axis 0 as a grid, which is turned
 """
 
@@ -13,6 +14,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias, TypeGuard
 
+from loadstone.matching.structure.arithmetic import COUNTS, Name, Sum
 from loadstone.matching.structure.items import Assignment, Taken
 from loadstone.matching.structure.steps import Blocks, Narrow, Permute, Regroup, Reshape, Shape, Step, after, beside
 
@@ -20,6 +22,7 @@ Shapes: TypeAlias = Mapping[str, Shape]
 
 SPECIAL = re.compile(r"[{}()|+*\s\0]")  # in a key: it cannot be told from the expression around it
 STEP = re.compile(r"(reshape|permute|t|rows|chunk|regroup|blocks)\(([-\d,; ]*)\)")
+_SUM = re.compile(r"(scaled|lengths|fold|fold_bias)\(([^();]+)(; [\d.]+(?:e-?\d+)?)?\)")
 _STEP_WORDS = (
     "t(), permute(dims), reshape(sizes), chunk(index, parts), rows(start, length), regroup(axis; sizes; order) and "
     "blocks(axis; order)"
@@ -28,6 +31,12 @@ _STEP_WORDS = (
 
 def expression(assignment: Assignment, shapes: Shapes) -> str:
     """The right side of a rule for one tensor."""
+    made = assignment.made_by
+    if made is not None:
+        keys = ", ".join(taken.key for taken in assignment.sources)
+        eps = "" if made.eps is None else f"; {made.eps:g}"
+        form = made.after([shapes[taken.key] for taken in assignment.sources])
+        return f"{made.name}({keys}{eps})" + _steps_text(assignment.steps, form)
     if len(assignment.sources) == 1:
         (taken,) = assignment.sources
         return taken.key + _steps_text((*taken.steps, *assignment.steps), shapes[taken.key])
@@ -42,7 +51,10 @@ def expression(assignment: Assignment, shapes: Shapes) -> str:
 
 def sources_of(text: str) -> list[str]:
     """The keys of the checkpoint that an expression takes."""
-    parts = _split(_split(text, " | ")[0], " + ")
+    whole = _split(text, " | ")[0]
+    if (found := _SUM.fullmatch(whole)) is not None:
+        return found[2].split(", ")
+    parts = _split(whole, " + ")
     return [_split(_inner(part), " | ")[0] for part in parts]
 
 
@@ -56,6 +68,8 @@ def parse(text: str, target: str, shapes: Shapes) -> Assignment:
     if all(key in shapes for key in keys):  # whatever stands in a key
         return Assignment(target, tuple(map(Taken, keys)), (), "answer", f"`{text}`")
     whole, *steps = _split(text, " | ")
+    if (found := _SUM.fullmatch(whole)) is not None:
+        return _computed(found, steps, target, text, shapes)
     sources: list[Taken] = []
     joined: Shape | None = ()
     for part in _split(whole, " + "):
@@ -72,12 +86,28 @@ def parse(text: str, target: str, shapes: Shapes) -> Assignment:
     return Assignment(target, tuple(sources), done, "answer", f"`{text}`")
 
 
+def _computed(found: re.Match[str], steps: Sequence[str], target: str, text: str, shapes: Shapes) -> Assignment:
+    name: Name = found[1]  # type: ignore[assignment]
+    keys = found[2].split(", ")
+    eps = float(found[3].removeprefix("; ")) if found[3] else None
+    fits = len(keys) in COUNTS[name] and (eps is not None) is name.startswith("fold")
+    if not fits or any(SPECIAL.search(key) for key in keys):
+        raise ValueError(f"`{found[0]}` is none of scaled(v, g), lengths(w), fold(w, γ, var; eps), fold_bias(…; eps)")
+    made = Sum(name, eps)
+    known = [shapes[key] for key in keys if key in shapes]
+    done, _ = _steps(steps, made.after(known) if len(known) == len(keys) else None)
+    return Assignment(target, tuple(map(Taken, keys)), done, "answer", f"`{text}`", made)
+
+
 def with_keys(text: str, names: Mapping[str, str]) -> str:
     """The expression over other names of its keys."""
     keys = text.split(" + ")
     if all(key in names for key in keys):
         return " + ".join(names[key] for key in keys)
     whole, *steps = _split(text, " | ")
+    if (found := _SUM.fullmatch(whole)) is not None:
+        made = f"{found[1]}({', '.join(names.get(key, key) for key in found[2].split(', '))}{found[3] or ''})"
+        return " | ".join((made, *steps))
     parts = []
     for part in _split(whole, " + "):
         key, *before = _split(_inner(part), " | ")

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from loadstone.matching.structure.arithmetic import Sum
 from loadstone.matching.structure.rules import Rule
 from loadstone.matching.structure.steps import Step
 
@@ -80,7 +81,8 @@ class Taken:
 class Assignment:
     """Where the values of one target key come from.
 
-    Each source is taken with its own steps; several are then joined along the first axis; then follow `steps`.
+    Each source is taken with its own steps; several are then joined along the first axis, or made one by arithmetic;
+    then follow `steps`.
     """
 
     target: str
@@ -88,6 +90,7 @@ class Assignment:
     steps: tuple[Step, ...]
     grade: Grade
     evidence: str
+    made_by: Sum | None = None
 
 
 @dataclass(frozen=True, slots=True)

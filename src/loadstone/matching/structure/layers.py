@@ -18,6 +18,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from loadstone.matching.structure.arithmetic import Sum
 from loadstone.matching.structure.items import Item
 from loadstone.matching.structure.steps import Permute, Reshape, Step
 from loadstone.matching.structure.words import Path, place
@@ -33,6 +34,12 @@ class Piece:
     rows: int
     turned: bool = False  # stored with the output axis last
     middle: tuple[int, ...] = ()  # the canonical shape as the turned tensor has it, kernel axes before output
+    made_by: Sum | None = None  # of the tensor and those beside it
+    beside: tuple[Item, ...] = ()
+
+    @property
+    def keys(self) -> list[str]:
+        return [item.key for item in (self.item, *self.beside)]
 
     def to_canonical(self, shape: tuple[int, ...]) -> tuple[Step, ...]:
         steps: list[Step] = []

@@ -25,7 +25,7 @@ def main_part(layer: Layer) -> Part:
 
 
 def main_keys(layer: Layer) -> list[str]:
-    return [piece.item.key for piece in main_part(layer).pieces]
+    return [key for piece in main_part(layer).pieces for key in piece.keys]
 
 
 def reordered(layer: Layer, answer: Assignment, place: Layer) -> dict[str, Recipe] | None:
@@ -33,6 +33,8 @@ def reordered(layer: Layer, answer: Assignment, place: Layer) -> dict[str, Recip
 
     {} where the answer takes it as it is; None where what it says cannot be done to this layer.
     """
+    if answer.made_by is not None:  # which is all that there is to say
+        return {} if any(piece.made_by for part in layer.parts.values() for piece in part.pieces) else None
     if not (answer.steps or any(taken.steps for taken in answer.sources)) and keys_of(answer) == main_keys(place):
         return {}
     try:

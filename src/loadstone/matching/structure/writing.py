@@ -46,6 +46,11 @@ def assignments(
 
 def _assigned(have: Part, want: Part, piece: Piece, start: int, grade: Grade, evidence: str) -> Assignment:
     """Rows `start` to `start + piece.rows` of the canonical tensor, in the form the target stores."""
+    if have.pieces[0].made_by is not None:
+        [one] = have.pieces
+        part = () if piece.rows == one.rows else (Narrow(start, piece.rows),)
+        form = (Reshape(have.shape), *part, *piece.from_canonical())
+        return Assignment(piece.item.key, tuple(map(Taken, one.keys)), form, grade, evidence, one.made_by)
     rows = piece.rows if want.shape else 1
     taken, first, at = [], None, 0
     for one in have.pieces:
