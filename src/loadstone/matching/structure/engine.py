@@ -46,7 +46,7 @@ def match(source: Sequence[Item], target: Sequence[Item], *, answers: Mapping[st
     if found.verdict == "complete" or not found.unmatched_target:
         return found
     pairs = inner(source, target)
-    if not pairs or _is_whole(found, source, target, answers):
+    if not pairs or _settled(found, source, target, answers).verdict == "complete":
         return found
     for ours, theirs in pairs:
         better = _inside(source, target, answers, ours, theirs)
@@ -63,11 +63,12 @@ def _inside(
     wanted, besides = within(target, theirs)
     is_rotary = all(may_be_rotary(layers(items)) for items in (source, target))  # tables may lie outside
     core = _match(mine, wanted, _about(answers, wanted), is_rotary=is_rotary)
-    if not _is_whole(core, mine, wanted, answers):
+    if _settled(core, mine, wanted, answers).verdict != "complete":
         return None
     rest = match(others, besides, answers=_about(answers, besides))
     # what is left over on both sides may be two other things of the same shapes
-    is_apart = rest.verdict == "refused" or bool(rest.unmatched_target and rest.unmatched_source)
+    at_last = _settled(rest, others, besides, answers)
+    is_apart = at_last.verdict == "refused" or bool(at_last.unmatched_target and at_last.unmatched_source)
     missing, unused = left_over({}, others, besides) if is_apart else (rest.unmatched_target, rest.unmatched_source)
     both = {**core.assignments, **({} if is_apart else rest.assignments)}
     found = {item.key: both[item.key] for item in target if item.key in both}
@@ -85,16 +86,16 @@ def _inside(
     )
 
 
-def _is_whole(core: Match, source: Sequence[Item], target: Sequence[Item], answers: Mapping[str, str]) -> bool:
-    """Every tensor has its partner, at the latest when what is open is answered, in whatever way."""
+def _settled(found: Match, source: Sequence[Item], target: Sequence[Item], answers: Mapping[str, str]) -> Match:
+    """The match when what is open has been answered, in whatever way."""
     said = _about(answers, target)
     for _ in range(_MOST_ROUNDS):
-        question = next((each for each in core.questions if each.target not in said and each.options), None)
-        if core.verdict == "complete" or question is None:
+        question = next((each for each in found.questions if each.target not in said and each.options), None)
+        if found.verdict == "complete" or question is None:
             break
         said[question.target] = question.options[0]
-        core = _match(source, target, said)
-    return core.verdict == "complete"
+        found = _match(source, target, said)
+    return found
 
 
 def _about(answers: Mapping[str, str], target: Sequence[Item]) -> dict[str, str]:
