@@ -13,6 +13,7 @@ from loadstone.matching.structure.items import Item
 from loadstone.matching.structure.layers import counts
 
 _SHARE = 0.5  # of the parameters of the smaller side, so that it is no mere part of a network
+_LAYERS = 3  # at least, but for what is all of a side: one layer that is like another makes no network
 _MOST = 4  # pairs; each costs a match
 
 
@@ -29,7 +30,11 @@ def inner(source: Sequence[Item], target: Sequence[Item]) -> list[tuple[str, str
         for total in sorted(have, reverse=True)
         if len(have[total]) == len(want.get(total, ())) == 1
     ]
-    return [pair for pair in pairs if pair != ("", "")][:_MOST]
+    whole = ours[""], theirs[""]
+    kept = [
+        pair for pair in pairs if pair != ("", "") and (ours[pair[0]] in whole or _layers(source, pair[0]) >= _LAYERS)
+    ]
+    return kept[:_MOST]
 
 
 def within(items: Iterable[Item], container: str) -> tuple[list[Item], list[Item]]:
@@ -39,6 +44,10 @@ def within(items: Iterable[Item], container: str) -> tuple[list[Item], list[Item
     for item in items:
         (inside if not container or item.key.startswith(f"{container}.") else outside).append(item)
     return inside, outside
+
+
+def _layers(items: Iterable[Item], container: str) -> int:
+    return len({item.key.rpartition(".")[0] for item in within(items, container)[0]})
 
 
 def _totals(items: Iterable[Item]) -> dict[str, int]:
