@@ -81,12 +81,11 @@ def by_structure(
     kept = {id(one) for one in free}
     result = Structural([one for one in candidates if id(one) not in kept])
     slots = {key: slot for key, slot in schema.slots.items() if not is_decided(key)}
-    named, wanted = _led(free, slots, result)
+    named, wanted, memories = _led(free, slots, result)
     names = {one.key: one.name for one in named.values()}
     answers, unread = read_answers(options.answers, names, {one.key: one.info.shape for one in free})
-    engine = Engine(
-        [_source_item(one) for one in named.values()], [_target_item(slot, schema) for slot in wanted], answers
-    )
+    sources = [_source_item(one, memories) for one in named.values()]
+    engine = Engine(sources, [_target_item(slot, schema) for slot in wanted], answers)
     shapes = {name: one.info.shape for name, one in named.items()}
     ruled = _ruled(result, options.rules, slots, names, {one.key: one.info.shape for one in free})
     found = engine.match
@@ -123,15 +122,18 @@ def by_structure(
 
 def fitting(schema: Schema, candidates: Sequence[Candidate]) -> Match:
     """What the engine says where nobody decided anything: for a note on a plan by names."""
-    return match([_source_item(one) for one in candidates], [_target_item(slot, schema) for slot in _leaders(schema)])
+    sources = [_source_item(one, {}) for one in candidates]
+    return match(sources, [_target_item(slot, schema) for slot in _leaders(schema)])
 
 
-def _source_item(candidate: Candidate) -> Item:
-    return Item(candidate.name, candidate.info.shape, candidate.info.dtype)
+def _source_item(candidate: Candidate, memories: Mapping[str, str]) -> Item:
+    info = candidate.info
+    return Item(candidate.name, info.shape, info.dtype, storage=memories.get(candidate.key))
 
 
 def _target_item(slot: Slot, schema: Schema) -> Item:
-    return Item(slot.key, slot.shape, slot.dtype, slot.kind, schema.modules.get(parent(slot.key)))
+    module, memory = schema.modules.get(parent(slot.key)), slot.tied_to or slot.key
+    return Item(slot.key, slot.shape, slot.dtype, slot.kind, module, memory)
 
 
 def _leaders(schema: Schema) -> list[Slot]:
@@ -140,9 +142,10 @@ def _leaders(schema: Schema) -> list[Slot]:
 
 def _led(
     free: list[Candidate], slots: Mapping[str, Slot], result: Structural
-) -> tuple[dict[str, Candidate], list[Slot]]:
+) -> tuple[dict[str, Candidate], list[Slot], dict[str, str]]:
     """Candidates by name, and slots, with one name for each memory that has several.
 
+    The last is the first key of a memory for every key of the file that shares one.
     All names go to the engine where one side has as many as the other only then: a tied pair into an untied one.
     """
     first: dict[tuple[object, ...], Candidate] = {}
@@ -174,7 +177,8 @@ def _led(
         for key, slot in slots.items()
         if not (key in followers and (is_even[slot.shape] or want[slot.shape] > have[slot.shape]))
     ]
-    return named, wanted
+    memories = {key: one.key for key, one in repeats.items()}
+    return named, wanted, {**memories, **{key: key for key in memories.values()}}
 
 
 def _ruled(

@@ -23,6 +23,7 @@ _ROTARY = "both turn the same rows of q and k for rotary positions, halves or ne
 _GATES = "both stack their gates in torch's order"
 _HEADS = "the rows of both are q, k, v part by part, not head by head"
 _HALVES = "both gate the same half of the rows, the first or the second"
+_TURNED = "both store it with outputs first, or both with inputs first"
 _CELL = ("ih", "hh", "reverse")  # torch's words for the matrices of one recurrent cell, whose gates are added up
 
 
@@ -102,6 +103,7 @@ def _doubt(
         (source.assumed or target.assumed, "order"),
         (stacked, "gates" if stacked is _GATES else "heads"),
         (_HALVES if a in halved and last(source) != last(target) else "", "order"),
+        (_TURNED if _may_be_turned(source, target) else "", "order"),
         (_ROTARY if is_rotary and _turns(source, target) else "", "rotary"),
     )
     text, kind = next((reason for reason in reasons if reason[0]), ("", "pick"))
@@ -113,12 +115,21 @@ def _doubt_of(state: State, a: int, text: str, kind: Kind) -> Doubt:
     return Doubt(a, b, text, first_key(state.target[b]), _options(state.source[a], state.target[b], text), kind)
 
 
+def tied_doubt(state: State, a: int, b: int) -> Doubt:
+    """Whether a layer of the source, paired or not, is this one as well."""
+    keys = main_keys(state.source[a])
+    text = f"`{keys[0]}` is tied in the checkpoint: embedding and head are both it"
+    return Doubt(a, b, text, first_key(state.target[b]), (" + ".join(keys),), "tied")
+
+
 def _options(source: Layer, target: Layer, text: str) -> tuple[str, ...]:
     """The source's tensors as they are; and what else may be, where that is one other thing."""
     keys, piece, into = main_keys(source), main_part(source).pieces[0], main_keys(target)
     plain = " + ".join(keys)
     if TURNED in (source.assumed, target.assumed):
         return plain, " + ".join(f"({key} | t())" for key in keys) if len(keys) > 1 else f"{plain} | permute(0, 2, 1)"
+    if text is _TURNED:
+        return plain, f"{plain} | t()"
     if source.assumed and len(keys) % 2 == 0:
         return plain, " + ".join(keys[at ^ 1] for at in range(len(keys)))
     if text is _HALVES or (target.assumed and len(into) % 2 == 0):
@@ -135,6 +146,13 @@ def _outputs_first(piece: Piece, shape: tuple[int, ...]) -> str:
 
 def _swapped(parts: int) -> str:
     return f"blocks(0; {', '.join(str(at ^ 1) for at in range(parts))})"
+
+
+def _may_be_turned(source: Layer, target: Layer) -> bool:
+    """A square matrix that is a bare tensor here and the weight of a module there: either may be the other, turned."""
+    roles = [next(iter(layer.parts)) for layer in (source, target) if len(layer.parts) == 1]
+    shape = main_part(source).shape
+    return sorted(roles) == ["", "weight"] and len(shape) == 2 and shape[0] == shape[1]
 
 
 def _gated(layers: Sequence[Layer]) -> frozenset[int]:

@@ -9,7 +9,7 @@ from loadstone.matching.structure import flattening
 from loadstone.matching.structure.affix import same_names
 from loadstone.matching.structure.containers import inner, within
 from loadstone.matching.structure.counting import log10_ways
-from loadstone.matching.structure.doubts import may_be_rotary, take_doubts
+from loadstone.matching.structure.doubts import may_be_rotary, take_doubts, tied_doubt
 from loadstone.matching.structure.fusing import fuse, signatures
 from loadstone.matching.structure.items import Assignment, Item, Match
 from loadstone.matching.structure.layers import Layer, layers
@@ -22,7 +22,7 @@ from loadstone.matching.structure.solve import Group, State, solve
 from loadstone.matching.structure.stacking import stack
 from loadstone.matching.structure.support import unsupported
 from loadstone.matching.structure.tables import tables
-from loadstone.matching.structure.ties import ties
+from loadstone.matching.structure.ties import pair_moot, ties, untied
 from loadstone.matching.structure.verdict import left_over, verdict
 from loadstone.matching.structure.writing import assignments
 
@@ -65,7 +65,8 @@ def _inside(
     if not _is_whole(core, mine, wanted, answers):
         return None
     rest = match(others, besides, answers=_about(answers, besides))
-    is_apart = rest.verdict == "refused"
+    # what is left over on both sides may be two other things of the same shapes
+    is_apart = rest.verdict == "refused" or bool(rest.unmatched_target and rest.unmatched_source)
     missing, unused = left_over({}, others, besides) if is_apart else (rest.unmatched_target, rest.unmatched_source)
     both = {**core.assignments, **({} if is_apart else rest.assignments)}
     found = {item.key: both[item.key] for item in target if item.key in both}
@@ -116,11 +117,13 @@ def _match(
     leave(state, empty)
     if answers.get(EVERY) == BY_ORDER:
         pair_by_order(state, source, target)
+    pair_moot(state)
     assumed = _flattened(state)
     shaky = unsupported(state)
     doubts, orders = take_doubts(state, shaky, assumed, said, is_rotary=is_rotary)
-    doubts = undoubted(state, doubts, empty)
-    found = assignments(state, target, orders)
+    also, maybe = untied(state, said)
+    doubts = undoubted(state, [*doubts, *(tied_doubt(state, a, b) for a, b in maybe)], empty)
+    found = assignments(state, target, orders, also)
     found |= tables(found, source, target)
     asked = questions(state, doubts)
     found = _with_aliases(found, copies, target)

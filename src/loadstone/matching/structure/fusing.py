@@ -12,11 +12,14 @@ where the stacked layer is named after both (`gate_up_proj`, `w12`); else it is 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TypeAlias
 
 from loadstone.matching.structure.layers import Layer, Part, Signature
 from loadstone.matching.structure.words import FUSED, part_of, tokens
+
+Candidate: TypeAlias = tuple[list[Layer], Layer]  # parts, and what they are joined
 
 
 def fuse(mine: Sequence[Layer], other: Sequence[Layer]) -> list[Layer]:
@@ -26,7 +29,7 @@ def fuse(mine: Sequence[Layer], other: Sequence[Layer]) -> list[Layer]:
     not, nothing but their order could say.
     """
     have, want = Counter(layer.signature for layer in mine), Counter(layer.signature for layer in other)
-    families: dict[tuple[object, Signature], list[tuple[list[Layer], Layer]]] = {}
+    families: dict[tuple[object, Signature], list[Candidate]] = {}
     for members, joined in (*_candidates(mine), *_numbered(mine), *_pairs(mine, other)):
         blank = tuple("#" if isinstance(token, int) else token for token in joined.path)
         families.setdefault((blank, joined.signature), []).append((members, joined))
@@ -35,6 +38,10 @@ def fuse(mine: Sequence[Layer], other: Sequence[Layer]) -> list[Layer]:
     for (_, signature), family in families.items():
         part = family[0][0][0].signature
         if want[signature] <= have[signature] or have[part] <= want[part]:
+            continue
+        rivals = [each for (_, made), each in families.items() if made == signature and not _is_gone(each, gone)]
+        missing = want[signature] - have[signature]
+        if sum(map(len, rivals)) > missing and family not in _named(rivals, signature, other, missing):
             continue
         for members, joined in family:
             if any(id(member) in gone for member in members):
@@ -46,7 +53,30 @@ def fuse(mine: Sequence[Layer], other: Sequence[Layer]) -> list[Layer]:
     return [kept for layer in mine if (kept := gone.get(id(layer), layer)) is not None] + rest
 
 
-def _candidates(layers: Sequence[Layer]) -> list[tuple[list[Layer], Layer]]:
+def _is_gone(candidates: Sequence[Candidate], gone: Mapping[int, Layer | None]) -> bool:
+    return any(id(member) in gone for members, _ in candidates for member in members)
+
+
+def _named(
+    rivals: Sequence[list[Candidate]], signature: Signature, other: Sequence[Layer], missing: int
+) -> list[list[Candidate]]:
+    """Of families that may be joined, those with the words that all stacked layers of the other side have.
+
+    All of them where there is one alone, or where they share their members: then nothing else can be meant.  None where
+    words leave more than are missing.
+    """
+    members = [frozenset(id(member) for parts, _ in family for member in parts) for family in rivals]
+    if all(one & another for one in members for another in members):
+        return list(rivals)
+    stacked = [frozenset(layer.path) for layer in other if layer.signature == signature]
+    shared = frozenset(word for word in frozenset.intersection(*stacked) if isinstance(word, str))
+    words = [frozenset(token for parts, _ in family for part in parts for token in part.path) for family in rivals]
+    telling = [word for word in sorted(map(str, shared)) if 0 < sum(word in mine for mine in words) < len(words)]
+    named = [family for family, mine in zip(rivals, words, strict=True) if telling and all(w in mine for w in telling)]
+    return named if sum(map(len, named)) <= missing else []
+
+
+def _candidates(layers: Sequence[Layer]) -> list[Candidate]:
     siblings: dict[str, dict[str, Layer]] = {}
     for layer in layers:
         found = part_of(layer.path, layer.text)
@@ -65,7 +95,7 @@ def _candidates(layers: Sequence[Layer]) -> list[tuple[list[Layer], Layer]]:
     return candidates
 
 
-def _numbered(layers: Sequence[Layer]) -> list[tuple[list[Layer], Layer]]:
+def _numbered(layers: Sequence[Layer]) -> list[Candidate]:
     """Three siblings that differ in a number alone, as q, k, v: an assumption, to be asked."""
     families: dict[str, list[tuple[int, Layer]]] = {}
     for layer in layers:
@@ -82,7 +112,7 @@ def _numbered(layers: Sequence[Layer]) -> list[tuple[list[Layer], Layer]]:
     return found
 
 
-def _pairs(layers: Sequence[Layer], other: Sequence[Layer]) -> list[tuple[list[Layer], Layer]]:
+def _pairs(layers: Sequence[Layer], other: Sequence[Layer]) -> list[Candidate]:
     """Two siblings of one shape, and no third, in the order that names of stacked layers say, or to be asked."""
     siblings: dict[tuple[str, Signature], list[Layer]] = {}
     for layer in layers:

@@ -14,11 +14,18 @@ ORDERED = "in the order that was said"  # ends the evidence of what an answer re
 
 
 def assignments(
-    state: State, target: Sequence[Item], orders: Mapping[int, Mapping[str, Recipe]]
+    state: State, target: Sequence[Item], orders: Mapping[int, Mapping[str, Recipe]], copies: Mapping[int, int]
 ) -> dict[str, Assignment]:
-    """By target key, in the target's order; `orders`: how tensors of a source layer are reordered first, by role."""
+    """By target key, in the target's order.
+
+    Args:
+        orders: how tensors of a source layer are reordered first, by role.
+        copies: target layers that get the values of a source layer which is paired with another.
+    """
     found: dict[str, Assignment] = {}
-    for a, (b, grade, evidence) in state.pairs.items():
+    pairs: list[tuple[int, int, Grade, str]] = [(a, *pair) for a, pair in state.pairs.items()]
+    pairs += [(a, b, "answer", "tied in the checkpoint, as was said") for b, a in copies.items()]
+    for a, b, grade, evidence in pairs:
         ours, theirs = state.source[a].parts, state.target[b].parts
         if len(theirs) == len(ours) == 1:
             roles = [(next(iter(ours)), next(iter(theirs)))]
