@@ -94,3 +94,27 @@ def test_what_only_waits_for_an_answer_is_no_sign_of_another_network() -> None:
     target = [layer(f"b.{n}.attn.qkv", 24, 8) for n in range(3)] + [layer("words", 9, 8)]
     result = match(source, target)
     assert (result.verdict, len(result.questions), list(result.assignments)) == ("partial", 1, ["words.weight"])
+
+
+def test_letters_behind_numbers_count() -> None:
+    names = ["5b", "5c", "6a", "6b", "6c"]
+    source = [layer(f"mixed_{name}.conv", 8, 8) for name in names]
+    target = [layer(f"stages.{s}.{u}.conv", 8, 8) for s, units in enumerate((2, 3)) for u in range(units)]
+    assert list(sources(match(source, target)).values()) == [f"mixed_{name}.conv.weight" for name in names]
+
+
+def test_letters_of_a_hash_count_nothing() -> None:
+    source = [layer(f"{name}.conv", 8, 8) for name in ("3f", "4a", "9c")]
+    assert not sources(match(source, [layer(f"blocks.{n}.conv", 8, 8) for n in range(3)]))
+
+
+def test_a_kernel_of_one_row_is_not_one_of_one_column() -> None:
+    source = [layer("a", 8, 8, 1, 3), layer("b", 8, 8, 3, 1)]
+    target = [layer("tall", 8, 8, 3, 1), layer("wide", 8, 8, 1, 3)]
+    assert sources(match(source, target)) == {"tall.weight": "b.weight", "wide.weight": "a.weight"}
+
+
+def test_scale_and_shift_are_weight_and_bias() -> None:
+    source = [layer("ln", 8), Item("ln.bias", (8,)), layer("out", 9, 8)]
+    target = [Item("norm.scale", (8,)), Item("norm.shift", (8,)), layer("head", 9, 8)]
+    assert sources(match(source, target))["norm.shift"] == "ln.bias"

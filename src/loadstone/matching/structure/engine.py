@@ -117,16 +117,15 @@ def _match(
     left = folded(parametrized(left, right), right, said.values())
     left = fuse(left, right)  # what the target has joined since, the source may have to join
     state = solve(left, right, _groups(left, right, {key: one.sources[0].key for key, one in said.items()}))
-    pair_moot(state)
     leave(state, empty)
     if answers.get(EVERY) == BY_ORDER:
         pair_by_order(state, source, target)
+    pair_moot(state)
     assumed = _flattened(state)
     shaky = unsupported(state)
     doubts, orders = take_doubts(state, shaky, assumed, said, is_rotary=is_rotary)
     also, maybe = untied(state, said)
-    doubts += [tied_doubt(state, a, b) for a, b in maybe]
-    doubts = undoubted(state, doubts, empty)
+    doubts = undoubted(state, [*doubts, *(tied_doubt(state, a, b) for a, b in maybe)], empty)
     found = assignments(state, target, orders, also)
     found |= tables(found, source, target)
     asked = questions(state, doubts)

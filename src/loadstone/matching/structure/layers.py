@@ -4,7 +4,7 @@ A convolution and a batch norm can never exchange one tensor when the node, not 
 node is a path with roles (weight, bias, mean, var ...), and its signature is what roles have which shapes.  The
 canonical form makes signatures comparable across implementations:
 
-- axes of length one are dropped: a 1×1 convolution is a linear layer
+- axes of length one are dropped: a 1×1 convolution is a linear layer; but 1×3 stays another kernel than 3×1
 - weights stored (in, out) are turned: `kernel` by the convention of TensorFlow and flax, others where the length of
   the bias says so; a square matrix takes the side that all others of its block prove
 - parts of a projection (q, k, v; the gates of a recurrent cell) may be joined, see fusing
@@ -180,7 +180,8 @@ def _canonical(
         return canonical, (Piece(item, canonical[0] if canonical else 1, True, middle),)
     if role == "bias" and len(shape) > 1 and roles.get("weight", item).key.endswith("kernel"):
         shape = (math.prod(shape),)
-    shape = squeezed(shape)
+    is_strip = role == "weight" and len(shape) == 4 and (shape[2] == 1) is not (shape[3] == 1)
+    shape = (*squeezed(shape[:2]), *shape[2:]) if is_strip else squeezed(shape)
     return shape, (Piece(item, shape[0] if shape else 1),)
 
 
