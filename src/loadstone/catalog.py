@@ -609,6 +609,12 @@ _ROWS: tuple[tuple[str, Severity, str, str, str], ...] = (
         "Look at the tensors that are named; prove the match with `plan.check(example, reference=model)`.",
     ),
     (
+        "undecided", "error", "no answer to the open questions gives the right output",
+        "The open questions of a match by structure were answered in the ways that make sense, one after the other, "
+        "and the model was run with each; with none of them it computed what it should.",
+        "Look at the attempt that came nearest, and where it parted. More ways are tried with `forwards=`.",
+    ),
+    (
         "run-in-use", "error", "another process writes this run",
         "Two processes that save checkpoints of one run into one directory would mix two histories. The second one is "
         "refused at its first save.",

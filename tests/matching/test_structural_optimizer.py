@@ -343,28 +343,30 @@ def test_moments_in_factors_start_anew_where_a_matrix_is_turned(tmp_path: Path) 
 
 
 class Preconditioned(torch.optim.Optimizer):
-    """Keeps momentum and, as Shampoo does, a square matrix for each side of a matrix."""
+    """Keeps momentum and, as Shampoo does, a square matrix for each side of a matrix; in a list, if asked for."""
 
-    def __init__(self, parameters: Any) -> None:
+    def __init__(self, parameters: Any, *, is_list: bool = False) -> None:
         super().__init__(parameters, {"lr": 0.1})
+        self.is_list = is_list
 
     def step(self, closure: Any = None) -> None:
         for parameter in (each for group in self.param_groups for each in group["params"]):
             state = self.state[parameter]
             state["momentum"] = state.get("momentum", 0) + parameter.grad
             if parameter.ndim == 2:
-                state["left"] = state.get("left", 0) + parameter.grad @ parameter.grad.T
+                left = parameter.grad @ parameter.grad.T
+                state["left"] = [left] if self.is_list else left
 
 
-@pytest.mark.parametrize("width", [8, 7])
-def test_a_square_factor_of_a_square_matrix_is_not_taken_for_a_moment(tmp_path: Path, width: int) -> None:
+@pytest.mark.parametrize("is_list", [False, True])
+def test_a_square_factor_of_a_square_matrix_is_not_taken_for_a_moment(tmp_path: Path, is_list: bool) -> None:
     torch.manual_seed(0)
-    old = Apart(width=2 * width).double()
-    first = Preconditioned(old.parameters())
+    old = Apart().double()
+    first = Preconditioned(old.parameters(), is_list=is_list)
     train(old, first, 0, 2)
     with run_of(tmp_path, old, first) as run:
         run.save(epoch=1)
-    new = Joined(width=2 * width).double()
+    new = Joined().double()
     second, at = resumed(new, tmp_path, Preconditioned)
     assert "optimizer.h.0.proj.weight" in at.report.new
     assert "left is not known to be one number a weight" in str(at.report)
@@ -576,3 +578,32 @@ def test_a_resume_by_names_that_finds_nothing_says_that_structure_would_fit(tmp_
     (note,) = [each for each in error.value.diagnostics if each.code == "fits-by-structure"]
     (fix,) = note.fixes
     assert fix.paste == f'run.resume(strict="{"weights" if strict == "weights" else "transfer"}", match="structure")'
+
+
+class Normalised(torch.optim.Optimizer):
+    """Keeps momentum, a count, and the norm of the whole tensor, as some kinds of Adafactor do."""
+
+    def __init__(self, parameters: Any) -> None:
+        super().__init__(parameters, {"lr": 0.1})
+
+    def step(self, closure: Any = None) -> None:
+        for parameter in (each for group in self.param_groups for each in group["params"]):
+            state = self.state[parameter]
+            state["momentum"] = state.get("momentum", 0) + parameter.grad
+            state["steps"] = state.get("steps", 0) + 1
+            state["norm"] = parameter.grad.norm()
+
+
+def test_a_number_of_a_whole_tensor_is_not_that_of_its_parts(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    old, new = Joined().double(), Apart().double()
+    first = Normalised(old.parameters())
+    train(old, first, 0, 2)
+    with run_of(tmp_path, old, first) as run:
+        run.save(epoch=1)
+    second, at = resumed(new, tmp_path, Normalised)
+    assert "norm is one number for a whole tensor, and tensors are cut or joined" in str(at.report)
+    assert new.layer[0]["query"].weight not in second.state
+    turned = second.state[new.layer[0]["feed_in"].weight]
+    assert turned["steps"] == 2
+    assert torch.equal(turned["norm"], first.state[old.h[0]["fc"].weight]["norm"])

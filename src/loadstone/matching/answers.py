@@ -66,9 +66,8 @@ def open_questions(questions: Sequence[Question], waits: Mapping[str, str], *, s
 
 
 def _was_taken(assignment: Assignment, keys: Sequence[str], *, is_expression: bool) -> bool:
-    return {taken.key for taken in assignment.sources} <= set(keys) and (
-        not is_expression or ORDERED in assignment.evidence
-    )
+    taken = {one.key for one in assignment.sources}  # one of them stands for all that are joined
+    return (taken <= set(keys) or taken >= set(keys)) and (not is_expression or ORDERED in assignment.evidence)
 
 
 def unfit_answers(

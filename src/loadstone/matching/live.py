@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from loadstone.errors import Diagnostic
-from loadstone.matching.probed import Probed
+from loadstone.matching.probed import Probed, Sensitivity
 
 if TYPE_CHECKING:
     from loadstone.matching.plan import Plan
@@ -20,5 +20,9 @@ class Live(Protocol):
     def apply(self, plan: Plan) -> None: ...
 
     def check(self, plan: Plan, example_input: object, reference: object, outputs: object) -> Probed: ...
+
+    def decide(self, plan: Plan, example_input: object, reference: object, outputs: object, forwards: int) -> Plan: ...
+
+    def sensitivity(self, plan: Plan, example_input: object) -> tuple[Sensitivity, ...]: ...
 
     def plausibility(self, plan: Plan) -> tuple[Diagnostic, ...]: ...

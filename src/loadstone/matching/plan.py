@@ -14,7 +14,7 @@ from typing import Literal
 from loadstone.errors import Diagnostic, MatchError
 from loadstone.matching.coverage import filled
 from loadstone.matching.live import Live
-from loadstone.matching.probed import Probed
+from loadstone.matching.probed import Probed, Sensitivity
 from loadstone.matching.recipe import write_recipe
 from loadstone.matching.schema import Schema
 from loadstone.matching.steps import Rows, Step
@@ -215,6 +215,34 @@ class Plan:
         if self.live is None:
             raise MatchError(Diagnostic("no-probe", f"{self.source_name} is no file with a probe in it"), plan=self)
         return self.live.check(self, example_input, reference, outputs)
+
+    def decide(
+        self, example_input: object, *, reference: object = None, outputs: object = None, forwards: int = 32
+    ) -> Plan:
+        """Answer what is open by running the model; gives the plan with the answers, which `recipe()` keeps.
+
+        Answers are tried one after the other, in float64, on a copy of the model.  They are taken where the output is
+        what it should be.  Orders that no state dict shows are found as well: of gates, of heads, of the channels that
+        reach a layer.
+
+        Args:
+            example_input, reference, outputs: as for `check`; the reference holds the weights of the checkpoint.
+            forwards: how often the copy may be filled and run.
+
+        Raises MatchError: undecided where no answer is right, function-differs where nothing was open, and what `apply`
+        raises where the plan cannot be applied whatever is answered.
+        """
+        return self._bound().decide(self, example_input, reference, outputs, forwards)
+
+    def sensitivity(self, example_input: object) -> tuple[Sensitivity, ...]:
+        """How much each open question matters for an input: how far other answers move the output.
+
+        No other model is needed.  A copy is filled with one answer after the other, the first option for all other
+        questions, and run in float64.  Where nothing moves, the question is moot for this input.
+
+        Raises MatchError where the plan cannot be applied even with answers.
+        """
+        return self._bound().sensitivity(self, example_input)
 
     def plausibility(self) -> tuple[Diagnostic, ...]:
         """Signs in the values that tensors have changed places or were never trained; a warning for each kind.

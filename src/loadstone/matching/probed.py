@@ -1,8 +1,10 @@
-"""Probed: what a model computes beside what its file remembers, as numbers.  Made by model/probe.py."""
+"""What running a model says, as numbers: Probed beside what it should compute, Sensitivity to an open question."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from loadstone.matching.structure.items import Question
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,3 +32,25 @@ class Probed:
             return f"the model computes what {self.beside}: {self.values:,} values, equal to the bit"
         apart = f"largest difference {self.max_relative:.1g} of the largest value, {self.tolerance:.0e} is rounding"
         return f"the model computes what {self.beside}: {self.values:,} values, {apart}"
+
+
+@dataclass(frozen=True, slots=True)
+class Sensitivity:
+    """How much one open question matters for one input.
+
+    Attributes:
+        question: what is open.
+        options: those that were tried, the first being what the others are compared with.
+        apart: how far the output with any of them is from that with the first, as a share of its largest magnitude.
+        is_moot: whatever is answered, the model computes the same for this input.
+    """
+
+    question: Question
+    options: tuple[str, ...]
+    apart: float
+    is_moot: bool
+
+    def __str__(self) -> str:
+        if self.is_moot:
+            return f"`{self.question.target}`: any answer gives the same output"
+        return f"`{self.question.target}`: another answer moves the output by {self.apart:.1g} of its largest value"

@@ -11,19 +11,19 @@ from dataclasses import dataclass, replace
 
 from torch import nn
 
-from loadstone.errors import Diagnostic, RecipeError, worst_first
+from loadstone.errors import Diagnostic, Fix, IntegrityError, MatchError, RecipeError, worst_first
 from loadstone.matching.names import make_plan
 from loadstone.matching.plan import Plan
-from loadstone.matching.probed import Probed
-from loadstone.matching.structure.items import Assignment, Taken
+from loadstone.matching.probed import Probed, Sensitivity
 from loadstone.model.apply import Loading, apply
 from loadstone.model.migration import migration_for
 from loadstone.model.opening import Opened
 from loadstone.model.options import Checked
+from loadstone.model.origins import held_otherwise, origins_of
 from loadstone.model.proving import proof_for
 from loadstone.model.schema import extra_state_of, schema_of, walk
 from loadstone.model.staging import Reader
-from loadstone.model.targets import left_on_meta, targets_of
+from loadstone.model.targets import Placement, left_on_meta, targets_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +54,62 @@ class Bound:
             return check(self.model, manifest, plan.source_name, kept)
         from loadstone.model.equality import gives, same_function
 
-        if example_input is None or (reference is None) == (outputs is None):
-            message = "`check` takes an example input with either `reference` or `outputs`, or nothing at all"
-            raise RecipeError(Diagnostic("invalid-option", message))
-        if reference is None:
+        other = _other("check", example_input, reference, outputs)
+        if other is None:
             return gives(self.model, example_input, outputs)
-        if not isinstance(reference, nn.Module):
-            message = f"`reference` is a {type(reference).__name__}; it has to be a torch.nn.Module"
-            raise RecipeError(Diagnostic("invalid-option", message))
-        return same_function(self.model, reference, example_input, origins_of(plan))
+        try:
+            return same_function(self.model, other, example_input, origins_of(plan))
+        except MatchError as error:
+            raise self._explained(error, plan, other) from error
+
+    def decide(self, plan: Plan, example_input: object, reference: object, outputs: object, forwards: int) -> Plan:
+        from loadstone.model.deciding import decided
+
+        other = _other("decide", example_input, reference, outputs)
+        if not isinstance(forwards, int) or forwards < 1:
+            raise _invalid(f"`forwards` is {forwards!r:.60}; it has to be a whole number from 1")
+        try:
+            found = decided(self.trial, self.model, example_input, other, outputs, forwards)
+        except MatchError as error:
+            raise self._explained(error, plan, other) from error
+        return self._again(self.model, self.options, found.answers, found.rules)
+
+    def sensitivity(self, plan: Plan, example_input: object) -> tuple[Sensitivity, ...]:
+        from loadstone.model.observing import Watched
+        from loadstone.model.sensing import sensed
+
+        return sensed(self.trial, Watched.copy_of(self.model), example_input)
+
+    def _explained(self, error: MatchError, plan: Plan, reference: nn.Module | None) -> MatchError:
+        """The same error; where the reference does not hold the weights of the file, that comes first."""
+        reader = Reader(plan.sources, self.loading.memory)
+        try:
+            key = None if reference is None else held_otherwise(plan, reader, reference)
+        except IntegrityError:  # `load` has closed the file
+            key = None
+        if key is None:
+            return error
+        first, *others = error.diagnostics
+        row = ("weights", f"`{key}` in the reference is not what {plan.source_name} holds")
+        fix = Fix("fill it first", f"ls.load(reference, {plan.source_name!r})")
+        first = replace(first, evidence=(row, *first.evidence), fixes=(fix, *first.fixes))
+        return MatchError(first, *others, plan=error.plan)
+
+    def trial(self, model: nn.Module, answers: Mapping[str, str], rules: Mapping[str, str]) -> Plan:
+        """The plan for a copy of the module, with more said; which dtypes and devices were asked for is not minded."""
+        matching = replace(self.options.matching, dtype=None, assign=False)
+        options = replace(self.options, matching=matching, placement=Placement(), backup=False, verify=False)
+        return self._again(model, options, answers, rules)
+
+    def _again(self, model: nn.Module, options: Checked, answers: Mapping[str, str], rules: Mapping[str, str]) -> Plan:
+        matching = options.matching
+        said = replace(
+            matching,
+            match="structure" if rules else matching.match,
+            answers={**matching.answers, **answers},
+            rules={**rules, **{left: right for left, right in matching.rules.items() if left not in rules}},
+        )
+        return bound(model, self.source, replace(options, matching=said))
 
     def plausibility(self, plan: Plan) -> tuple[Diagnostic, ...]:
         from loadstone.model.plausibility import conflicting, implausible, read
@@ -71,14 +118,18 @@ class Bound:
         return *implausible(read(plan.loaded, reader)), *conflicting(plan.actions, reader)
 
 
-def origins_of(plan: Plan) -> dict[str, Assignment]:
-    """Key of the model → what it is made of, whether names said so or structure."""
-    by_name = {
-        action.target: Assignment(action.target, (Taken(action.source),), (), "exact", action.how)
-        for action in plan.actions
-        if action.target and action.source
-    }
-    return {**by_name, **plan.compositions}
+def _other(verb: str, example_input: object, reference: object, outputs: object) -> nn.Module | None:
+    """The reference, where that is what was given to compare with."""
+    if example_input is None or (reference is None) == (outputs is None):
+        nothing = ", or nothing at all" if verb == "check" else ""
+        raise _invalid(f"`{verb}` takes an example input with either `reference` or `outputs`{nothing}")
+    if reference is not None and not isinstance(reference, nn.Module):
+        raise _invalid(f"`reference` is a {type(reference).__name__}; it has to be a torch.nn.Module")
+    return reference
+
+
+def _invalid(message: str) -> RecipeError:
+    return RecipeError(Diagnostic("invalid-option", message))
 
 
 def bound(model: nn.Module, opened: Opened, options: Checked) -> Plan:

@@ -96,7 +96,7 @@ def facts_beside(saved: Any, model: nn.Module, weights: Plan) -> FileFacts:
         if assignment is not None and copied.intersection(taken.key for taken in assignment.sources):
             computed = "its weights go to several parameters, its state to none"
         if target is not None and computed is not None:
-            changed[target] = computed
+            changed[names.first(target) or target] = computed
         elif assignment is not None and composed is not None:
             moves[names.first(assignment.target) or assignment.target] = Move(assignment, composed)
         if each.source is None:
@@ -119,11 +119,13 @@ def _made(action: Action, weights: Plan) -> Assignment:
 
 def _computed(action: Action, weights: Plan) -> str | None:
     """Why state cannot follow, where other numbers are made; where another shape says so better, that is left to it."""
-    found = next((op.text for op in action.ops if op.name not in _AS_THEY_ARE), None)
+    is_told = action.target in weights.compositions  # by which steps
+    known = _AS_THEY_ARE if is_told else _AS_THEY_ARE - {"compose"}
+    found = next((op.text for op in action.ops if op.name not in known), None)
     if found is None or action.source is None or action.target is None:
         return None
     is_reshaped = weights.sources[action.source].shape != weights.schema.slots[action.target].shape
-    if is_reshaped and action.target not in weights.compositions:
+    if is_reshaped and not is_told:
         return None
     return f"its weights are computed ({found}), its state is not"
 

@@ -23,7 +23,7 @@ from torch.optim import Optimizer
 
 from loadstone.matching.step_shapes import carried_out
 from loadstone.matching.structure import Assignment
-from loadstone.matching.structure.steps import Blocks, Narrow, Permute, Regroup, Reshape, Shape, after, beside
+from loadstone.matching.structure.steps import Blocks, Narrow, Permute, Regroup, Reshape, Shape, Step, after, beside
 from loadstone.screens.quantities import shape as spelled_shape
 from loadstone.training.optimizer_groups import same
 from loadstone.training.optimizer_kinds import LIKE_PARAMETER, is_flat, is_torchs
@@ -49,6 +49,7 @@ class Keys:
 
     each: frozenset[str]
     whole: frozenset[str]
+    is_known: bool = True  # an optimizer of torch, whose numbers for a tensor depend on the count of steps alone
 
 
 def keys_of(optimizer: Optimizer, saved: Iterable[tuple[Mapping[str, Any], Shape | None]]) -> Keys:
@@ -60,12 +61,14 @@ def keys_of(optimizer: Optimizer, saved: Iterable[tuple[Mapping[str, Any], Shape
     found: dict[str, list[tuple[Shape | None, Shape | None]]] = {}
     for state, shape in saved:
         for key, value in state.items():
-            found.setdefault(key, []).append((shape_of(value), shape))
-    if is_flat(optimizer):
-        return Keys(frozenset(), frozenset())
+            own = () if isinstance(value, (int, float)) else shape_of(value)  # a list of matrices has none
+            found.setdefault(key, []).append((own, shape))
     known = is_torchs(optimizer)
+    if is_flat(optimizer):
+        return Keys(frozenset(), frozenset(), known)
     each = {key for key, seen in found.items() if (key in LIKE_PARAMETER if known else _is_each(seen))}
-    return Keys(frozenset(each), frozenset(key for key in found.keys() - each if _is_whole(found[key], is_known=known)))
+    whole = {key for key in found.keys() - each if _is_whole(found[key], is_known=known)}
+    return Keys(frozenset(each), frozenset(whole), known)
 
 
 def _is_each(seen: Sequence[tuple[Shape | None, Shape | None]]) -> bool:
@@ -76,14 +79,17 @@ def _is_each(seen: Sequence[tuple[Shape | None, Shape | None]]) -> bool:
 
 
 def _is_whole(seen: Sequence[tuple[Shape | None, Shape | None]], *, is_known: bool) -> bool:
-    is_number = all(own is None or own in _ONE_NUMBER for own, _ in seen)
+    is_number = all(own in _ONE_NUMBER for own, _ in seen)
     return is_number and (is_known or any(own != shape for own, shape in seen))
 
 
 def is_move(assignment: Assignment) -> bool:
     """Numbers change their places, and nothing else."""
-    steps = (*(step for taken in assignment.sources for step in taken.steps), *assignment.steps)
-    return all(isinstance(step, _MOVES) for step in steps)
+    return all(isinstance(step, _MOVES) for step in _steps(assignment))
+
+
+def _steps(assignment: Assignment) -> tuple[Step, ...]:
+    return (*(step for taken in assignment.sources for step in taken.steps), *assignment.steps)
 
 
 def why_not(assignment: Assignment, parts: Mapping[str, SavedEntry], shapes: Shapes, keys: Keys, wanted: Shape) -> str:
@@ -103,6 +109,7 @@ def why_not(assignment: Assignment, parts: Mapping[str, SavedEntry], shapes: Sha
     made = _shape(assignment, shapes)
     if made != wanted:
         return f"{spelled_shape(made)} in the file, {spelled_shape(wanted)} here"
+    is_parted = len(sources) > 1 or any(isinstance(step, Narrow) for step in _steps(assignment))
     first = parts[sources[0]].state
     every = sorted({name for key in sources for name in parts[key].state})
     for key in sources:
@@ -111,6 +118,8 @@ def why_not(assignment: Assignment, parts: Mapping[str, SavedEntry], shapes: Sha
             return f"`{key}` has no {lacks[0] if parts[key].state else 'state'} in the file"
         for name, value in parts[key].state.items():
             if name in keys.whole:
+                if is_parted and not keys.is_known and not _is_count(value):
+                    return f"{name} is one number for a whole tensor, and tensors are cut or joined"
                 if not same(copied(value), copied(first[name])):
                     return f"{name} of `{key}` is {_spelled(value)}, of `{sources[0]}` {_spelled(first[name])}"
             elif name not in keys.each or shape_of(value) != tuple(shapes[key]):
@@ -126,6 +135,12 @@ def _shape(assignment: Assignment, shapes: Shapes) -> Shape:
     for each in taken[1:]:
         whole = beside(whole, each)
     return after(whole, assignment.steps)
+
+
+def _is_count(value: Any) -> bool:
+    number = copied(value)
+    number = number.item() if isinstance(number, torch.Tensor) else number
+    return isinstance(number, (int, float)) and number == int(number)
 
 
 def _spelled(value: Any) -> str:

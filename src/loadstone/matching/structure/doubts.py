@@ -39,7 +39,12 @@ class Doubt:
 
 
 def take_doubts(
-    state: State, shaky: Mapping[int, str], flat: Mapping[int, str], answers: Mapping[str, Assignment]
+    state: State,
+    shaky: Mapping[int, str],
+    flat: Mapping[int, str],
+    answers: Mapping[str, Assignment],
+    *,
+    is_rotary: bool = False,
 ) -> tuple[list[Doubt], dict[int, dict[str, Recipe]]]:
     """Take pairs in doubt out of the state, but for those whose template has been answered.
 
@@ -49,8 +54,9 @@ def take_doubts(
     Args:
         shaky: source layers that may not be what they are paired with, with the reason.
         flat: source layers that are the same when flattened, with what that assumes.
+        is_rotary: positions may be rotary, for all that lies beside these layers.
     """
-    is_rotary = _may_be_rotary(state.source) and _may_be_rotary(state.target)
+    is_rotary = is_rotary or (may_be_rotary(state.source) and may_be_rotary(state.target))
     gated = _gated(state.source), _gated(state.target)
     halved = {a for a, (b, *_) in state.pairs.items() if a in gated[0] and b in gated[1]}
     doubts = {a: doubt for a in state.pairs if (doubt := _doubt(state, a, shaky, flat, halved, is_rotary=is_rotary))}
@@ -203,7 +209,7 @@ def _stacked(source: Layer, target: Layer) -> str:
     return _HEADS if "perhaps" in one + other else ""
 
 
-def _may_be_rotary(layers: Sequence[Layer]) -> bool:
+def may_be_rotary(layers: Sequence[Layer]) -> bool:
     """There are tokens, and nothing else says where: no table of positions, no bias between them, one kernel at most.
 
     Tables are bare tensors, or layers of one matrix outside the blocks, with fewer rows than the vocabulary has.

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 from loadstone.matching.structure import flattening
 from loadstone.matching.structure.affix import same_names
+from loadstone.matching.structure.containers import inner, within
 from loadstone.matching.structure.counting import log10_ways
-from loadstone.matching.structure.doubts import take_doubts, tied_doubt
+from loadstone.matching.structure.doubts import may_be_rotary, take_doubts, tied_doubt
 from loadstone.matching.structure.folding import folded, folded_away, parametrized
 from loadstone.matching.structure.fusing import fuse, signatures
 from loadstone.matching.structure.items import Assignment, Item, Match
@@ -25,6 +26,7 @@ from loadstone.matching.structure.ties import pair_moot, ties, untied
 from loadstone.matching.structure.verdict import left_over, verdict
 from loadstone.matching.structure.writing import assignments
 
+_MOST_ROUNDS = 8  # questions that are answered on trial
 _NO_ANSWERS: Mapping[str, str] = {}
 
 
@@ -39,6 +41,68 @@ def match(source: Sequence[Item], target: Sequence[Item], *, answers: Mapping[st
 
     Raises ValueError for an expression that is none.
     """
+    found = _match(source, target, answers)
+    if found.verdict == "complete" or not found.unmatched_target:
+        return found
+    pairs = inner(source, target)
+    if not pairs or _is_whole(found, source, target, answers):
+        return found
+    for ours, theirs in pairs:
+        better = _inside(source, target, answers, ours, theirs)
+        if better is not None and len(better.assignments) > len(found.assignments) * (found.verdict != "refused"):
+            return better
+    return found
+
+
+def _inside(
+    source: Sequence[Item], target: Sequence[Item], answers: Mapping[str, str], ours: str, theirs: str
+) -> Match | None:
+    """The match of two containers that are the same network, and of what lies outside; None where they are not."""
+    mine, others = within(source, ours)
+    wanted, besides = within(target, theirs)
+    is_rotary = all(may_be_rotary(layers(items)) for items in (source, target))  # tables may lie outside
+    core = _match(mine, wanted, _about(answers, wanted), is_rotary=is_rotary)
+    if not _is_whole(core, mine, wanted, answers):
+        return None
+    rest = match(others, besides, answers=_about(answers, besides))
+    is_apart = rest.verdict == "refused"
+    missing, unused = left_over({}, others, besides) if is_apart else (rest.unmatched_target, rest.unmatched_source)
+    both = {**core.assignments, **({} if is_apart else rest.assignments)}
+    found = {item.key: both[item.key] for item in target if item.key in both}
+    missing, unused = (*core.unmatched_target, *missing), (*core.unmatched_source, *unused)
+    simple = {key: one.sources[0].key for key, one in found.items() if len(one.sources) == 1}
+    return Match(
+        found,
+        (*core.questions, *(() if is_apart else rest.questions)),
+        unused,
+        missing,
+        core.admissible + (0.0 if is_apart else rest.admissible),
+        "partial" if missing or unused else "complete",
+        f"`{ours or 'the source'}` and `{theirs or 'the target'}` are the same network, with other things beside it",
+        induce(simple),
+    )
+
+
+def _is_whole(core: Match, source: Sequence[Item], target: Sequence[Item], answers: Mapping[str, str]) -> bool:
+    """Every tensor has its partner, at the latest when what is open is answered, in whatever way."""
+    said = _about(answers, target)
+    for _ in range(_MOST_ROUNDS):
+        question = next((each for each in core.questions if each.target not in said and each.options), None)
+        if core.verdict == "complete" or question is None:
+            break
+        said[question.target] = question.options[0]
+        core = _match(source, target, said)
+    return core.verdict == "complete"
+
+
+def _about(answers: Mapping[str, str], target: Sequence[Item]) -> dict[str, str]:
+    keys = {item.key for item in target}
+    return {key: value for key, value in answers.items() if key in keys}
+
+
+def _match(
+    source: Sequence[Item], target: Sequence[Item], answers: Mapping[str, str], *, is_rotary: bool = False
+) -> Match:
     said = read(answers, source)
     spare, copies = ties(source, target)
     left = numbered(layers(item for item in _sorted(source) if item.key not in spare))
@@ -53,7 +117,7 @@ def match(source: Sequence[Item], target: Sequence[Item], *, answers: Mapping[st
     pair_moot(state)
     assumed = _flattened(state)
     shaky = unsupported(state)
-    doubts, orders = take_doubts(state, shaky, assumed, said)
+    doubts, orders = take_doubts(state, shaky, assumed, said, is_rotary=is_rotary)
     also, maybe = untied(state, said)
     doubts += [tied_doubt(state, a, b) for a, b in maybe]
     found = assignments(state, target, orders, also)

@@ -63,7 +63,7 @@ def folded_away(mine: Sequence[Layer], other: Sequence[Layer]) -> str:
 
 
 def _where_wanted(mine: Sequence[Layer], other: Sequence[Layer], changed: Mapping[int, Layer]) -> list[Layer]:
-    """Layers changed, all of a form or none, where the other side has more of the new form and I have more of the old."""
+    """Layers changed, all of a form or none, where the other side has more of the new form and I more of the old."""
     have, want = Counter(layer.signature for layer in mine), Counter(layer.signature for layer in other)
     forms: dict[tuple[Signature, Signature], int] = {}
     for layer in mine:

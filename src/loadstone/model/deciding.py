@@ -1,0 +1,229 @@
+"""Deciding: the open questions of a plan answered by running the model, until it computes what it should.
+
+The questions are answered one after the other, in the order in which the model first uses what they are about; each
+way to answer all of them is run once, in float64.  A way is taken only where the outputs are equal, so that nothing is
+believed that was not seen.  Two things keep the number of runs near the sum of the options instead of their product:
+
+    where two runs part   all that the model used later is not to blame, so that other answers for it are not tried
+    channels              where a module that parts was given the same channels in another order, that order is what is
+                          missing: it becomes a rule, see channels
+
+Where no option is right, a question may have other answers that make sense: gates in another order, q and k turned
+head by head.  Those are tried after the options, see alternatives.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+
+from loadstone.errors import Diagnostic, Fix, LoadstoneError, MatchError
+from loadstone.matching.plan import Plan
+from loadstone.matching.structure.expressions import expression
+from loadstone.matching.structure.items import Question
+from loadstone.model.alternatives import alternatives
+from loadstone.model.channels import reordered
+from loadstone.model.equality import apart, compared, where
+from loadstone.model.exporting.examples import Example, example_of
+from loadstone.model.observing import Parting, Watched, first_tensor, module_pairs, parting, wide
+from loadstone.model.origins import origins_of
+
+_MOST_ORDERS = 8  # of channels, one after the other, for one way to answer
+_PLANS = 2  # that may be made for each run: with some answers a plan cannot be applied at all
+Said = Mapping[str, str]
+Again = Callable[[nn.Module, Said, Said], Plan]  # (model, answers, rules) → the plan with these said as well
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What makes the model compute what it should: answers to questions, and rules for channels in another order."""
+
+    answers: Said
+    rules: Said
+
+
+@dataclass(slots=True)
+class _Best:
+    """The attempt that came furthest."""
+
+    finding: Diagnostic
+    answers: Said
+    reach: tuple[float, float]  # when it parted; and, where that is not known, how near its output was
+
+
+def decided(
+    again: Again, model: nn.Module, example_input: object, reference: nn.Module | None, outputs: object, forwards: int
+) -> Decided:
+    """The answers; the model is left alone, copies are run.
+
+    Args:
+        again: makes the plan for a copy of the model, with more answers and rules.
+        reference, outputs: one of the two.
+        forwards: how often the copy may be filled and run.
+
+    Raises MatchError: function-differs where nothing was open, undecided where nothing that was tried is right, or what
+    keeps the plan from being applied whatever is answered.
+    """
+    example = wide(example_of(example_input))
+    trial = Watched.copy_of(model)
+    theirs, expected = None, None
+    if reference is not None:
+        theirs = Watched.copy_of(reference)
+        expected = theirs.run(example, "the reference")
+    search = _Search(again, trial, theirs, first_tensor(outputs) if expected is None else expected, example, forwards)
+    plan = again(trial.model, {}, {})
+    if plan.questions:
+        search.look()
+    search.below(plan, {})
+    if search.found is None:
+        raise search.failure(plan)
+    return search.found
+
+
+@dataclass(slots=True)
+class _Search:
+    again: Again
+    trial: Watched
+    theirs: Watched | None
+    expected: torch.Tensor
+    example: Example
+    forwards: int
+    spent: int = 0
+    planned: int = 0
+    found: Decided | None = None
+    best: _Best | None = None
+    unfit: Plan | None = None
+    is_cut_short: bool = False
+
+    def look(self) -> None:
+        """Run once to see in which order the model uses its modules; the values do not matter for that."""
+        self.trial.run(self.example, "the model")
+
+    def below(self, plan: Plan, answers: Said) -> float:
+        """Try what is open in a plan; gives when the best attempt parted, as far as earlier answers are to blame."""
+        open_ones = _open(plan, answers)
+        if not open_ones:
+            return self._attempt(plan, answers)
+        question = min(open_ones, key=lambda each: (self.trial.began(each.target), -each.places))
+        latest = -math.inf
+        for answer in self._answers(question, plan):
+            if self.spent >= self.forwards or self.planned >= _PLANS * self.forwards:
+                self.is_cut_short = True
+                break
+            self.planned += 1
+            more = {**answers, question.target: answer}
+            deeper = self.again(self.trial.model, more, {})
+            is_unfit = any(finding.code == "answer-unfit" for finding in deeper.diagnostics)
+            if is_unfit and (answer not in question.options or not _open(deeper, more)):
+                continue  # of a match that is refused nothing is taken, until more is answered
+            parted = self.below(deeper, more)
+            if self.found is not None:
+                return math.inf
+            touched = deeper.compositions.keys() - plan.compositions.keys()
+            if parted < min(map(self.trial.began, touched), default=0):
+                return parted  # before anything that this question is about
+            latest = max(latest, parted)
+        return latest if latest > -math.inf else math.inf
+
+    def _answers(self, question: Question, plan: Plan) -> Iterator[str]:
+        """The options, the one that the reference uses first coming first; then what else makes sense."""
+        options, theirs = list(question.options), self.theirs
+        if theirs is not None:
+            options.sort(key=lambda option: theirs.began(option.partition(" + ")[0]))
+        yield from options
+        models = (self.trial.model, None if theirs is None else theirs.model)
+        for option in options:
+            yield from alternatives(question, option, plan, models)
+
+    def _attempt(self, plan: Plan, answers: Said) -> float:
+        """Run the model as the plan fills it; gives when it parts from the reference, infinity where nobody knows."""
+        rules: dict[str, str] = {}
+        theirs = copy.copy(self.theirs)
+        if theirs is not None:
+            theirs.calls = dict(theirs.calls)
+        for _ in range(_MOST_ORDERS):
+            if not plan.ok:
+                self.unfit = self.unfit or plan
+                return math.inf
+            if self.spent >= self.forwards:
+                self.is_cut_short = True
+                return math.inf
+            plan.apply()
+            self.spent += 1
+            try:
+                found = self.trial.run(self.example, "the model")
+            except MatchError as error:
+                self._note(error.diagnostics[0], answers, (-1.0, 0.0))
+                return math.inf
+            if compared(self.expected, found, "is expected") is not None:
+                self.found = Decided(answers, rules)
+                return math.inf
+            if theirs is None:
+                finding = apart(self.expected, found, "the output that was given", ())
+                self._note(finding, answers, (0.0, -_share(self.expected, found)))
+                return math.inf
+            pairs = module_pairs(self.trial, theirs, origins_of(plan))
+            place = parting(self.trial, theirs, pairs)
+            finding = where(self.trial, theirs, pairs, place, self.expected, found, "the reference")
+            parted = math.inf if place is None else float(place.position)
+            self._note(finding, answers, (parted, -_share(self.expected, found)))
+            more = None if place is None else self._orders(plan, place, theirs)
+            if not more:
+                return parted
+            rules |= more
+            plan = self.again(self.trial.model, answers, rules)
+        return math.inf
+
+    def _orders(self, plan: Plan, place: Parting, theirs: Watched) -> dict[str, str] | None:
+        """Rules for the tensors of a module that was given channels in another order; None where it was not."""
+        call = theirs.calls[place.other]
+        found = reordered(self.trial.modules[place.path], self.trial.calls[place.path], call)
+        if found is None:
+            return None
+        if found.out is not None and call.made is not None:  # what follows gets them in that order, too
+            order = torch.tensor(found.order, device=call.made.device)
+            theirs.calls[place.other] = replace(call, made=call.made.index_select(found.out, order))
+        shapes = {key: info.shape for key, info in plan.sources.items()}
+        origins = origins_of(plan)
+        keys = {f"{place.path}.{name}".lstrip("."): step for name, step in found.steps.items()}
+        taken = {source.key for key in keys for source in origins[key].sources}
+        beside = [key for key, origin in origins.items() if any(source.key in taken for source in origin.sources)]
+        return {  # a rule takes its sources from all that is not said by rules
+            key: expression(origins[key], shapes) + (f" | {keys[key]}" if key in keys else "") for key in beside
+        }
+
+    def _note(self, finding: Diagnostic, answers: Said, reach: tuple[float, float]) -> None:
+        if self.best is None or reach > self.best.reach:
+            self.best = _Best(finding, answers, reach)
+
+    def failure(self, plan: Plan) -> LoadstoneError:
+        """The error: what came nearest, and what was spent."""
+        if self.best is None:
+            unfit = self.unfit or plan
+            errors = [finding for finding in unfit.diagnostics if finding.severity == "error"]
+            return MatchError(*errors, summary="whatever is answered, the plan cannot be applied", plan=unfit)
+        if not plan.questions:
+            return MatchError(self.best.finding, plan=plan)
+        tried = f"{self.spent:,} of {self.forwards:,} forward passes"
+        what = "1 question" if len(plan.questions) == 1 else f"{len(plan.questions):,} questions"
+        message = f"no answer that was tried to {what} makes the model compute what it should, after {tried}"
+        evidence = [("nearest", f"{target} = {answer}") for target, answer in self.best.answers.items()]
+        evidence += [("there", self.best.finding.message), *self.best.finding.evidence]
+        fixes = (Fix("try more", f"forwards={4 * self.forwards}"),) if self.is_cut_short else ()
+        return MatchError(Diagnostic("undecided", message, tuple(evidence), fixes), plan=plan)
+
+
+def _open(plan: Plan, answers: Said) -> list[Question]:
+    return [question for question in plan.questions if question.target not in answers]
+
+
+def _share(expected: torch.Tensor, found: torch.Tensor) -> float:
+    if expected.numel() != found.numel():
+        return math.inf
+    difference = (expected.double().flatten() - found.double().flatten()).abs().max()
+    return float(difference.nan_to_num(nan=math.inf))
