@@ -89,10 +89,10 @@ def with_another_order(given: Given, target: nn.Module) -> Any:
         plan = ls.plan(target, shuffled, match="structure")
         if not plan.ok:
             plan = ls.plan(target, shuffled, match="structure", strict=False)
-    if not plan.ok:
-        raise ValueError("not settled")
-    full = not (plan.missing_keys or plan.unexpected_keys or plan.mismatched_keys or plan.ambiguous_keys)
-    plan.apply()
+        if not plan.ok:
+            raise ValueError("not settled")
+        full = not (plan.missing_keys or plan.unexpected_keys or plan.mismatched_keys or plan.ambiguous_keys)
+        plan.apply()
     return Outcome(None, plan.missing_keys, plan.unexpected_keys, full=full)
 
 

@@ -82,7 +82,7 @@ def write(scores: Scores, notes: Notes) -> bool:
         kept=totals(kept, OURS),
         families=f"{len(families(seen))} and {len(families(kept))}",
         fresh_difficulties=difficulties(scores.where(lambda row: row["split"] != "dev")),
-        fresh_pairs=fresh_pairs(seen, kept),
+        fresh_pairs=fresh_pairs(seen, notes),
         rest=rest(given, notes),
         undecidable=undecidable(scores),
     )
@@ -205,13 +205,13 @@ def reference(scores: Scores, notes: Notes) -> str:
     return "\n".join(lines) or "It changed no score."
 
 
-def fresh_pairs(seen: Scores, kept: Scores) -> str:
-    """What is not equal with no question; of the kept families only how many."""
+def fresh_pairs(seen: Scores, notes: Notes) -> str:
+    """What is not right with no question; of the kept families only the totals are said."""
     lines = [f"| pair | {' | '.join(OURS)} | why |", "| --- |" + " --- |" * (len(OURS) + 1)]
     for row in seen.results:
         scored = [_score(row, method).lower() for method in OURS]
         if scored[1] != ("refused" if row["kind"] == "negative" else "equal"):
-            lines.append(f"| {row['name']} | {' | '.join(scored)} | {row['note']} |")
+            lines.append(f"| {row['name']} | {' | '.join(scored)} | {_why(row, notes)} |")
     return "\n".join(lines)
 
 

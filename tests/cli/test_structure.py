@@ -78,3 +78,45 @@ def test_values_that_look_odd_are_flagged_where_the_model_can_be_built(
     assert "implausible-values" in capsys.readouterr().out
     assert main([*COMMAND, "--values"]) == 2
     assert "module:factory" in capsys.readouterr().err
+
+
+NETS = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, first, second):
+        super().__init__()
+        self.names = first, second
+        for name in self.names:
+            self.add_module(name, nn.Linear(4, 4))
+
+    def forward(self, x):
+        first, second = (getattr(self, name) for name in self.names)
+        return second(first(x).tanh())
+
+def ours():
+    return Net("left", "right")
+
+def theirs():
+    return Net("foo", "bar")
+"""
+
+
+def test_a_reference_answers_and_the_recipe_keeps_it(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("two_nets.py").write_text(NETS)
+    header = {
+        f"{name}.{part}": shape for name in ("foo", "bar") for part, shape in (("weight", (4, 4)), ("bias", (4,)))
+    }
+    write(Path("theirs.safetensors"), header)
+    data = bytearray(Path("theirs.safetensors").read_bytes())
+    data[-160:] = struct.pack("<40f", *(n % 7 - 3 for n in range(40)))  # foo and bar differ
+    Path("theirs.safetensors").write_bytes(data)
+    command = ["plan", "theirs.safetensors", "--into", "two_nets:ours", "--match", "structure"]
+    assert main(command) == 1
+    proof = ["--reference", "two_nets:theirs", "--input", "3,4", "-o", "r.toml"]
+    assert main([*command, *proof]) == 0
+    assert '"left.weight" = "foo.weight"' in Path("r.toml").read_text()
+    assert main([*command, "--reference", "two_nets:theirs"]) == 2
+    assert "--input" in capsys.readouterr().err

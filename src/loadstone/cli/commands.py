@@ -164,6 +164,7 @@ def _matching_options(command: Callable[..., Any]) -> Callable[..., Any]:
         "loadstone plan resnet50.pth --into models:build --set num_classes=10 --fresh fc",
         "loadstone plan new.ckpt --into old.ckpt",
         "loadstone plan resnet50.pth --into hf:ResNet50 --match structure",
+        "loadstone plan theirs.pth --into ours:Net --match structure --reference theirs:Net --input 1,3,224,224",
     ),
 )
 @click.argument("file", metavar="FILE", type=click.Path())
@@ -171,12 +172,17 @@ def _matching_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("-o", "--output", "recipe_out", metavar="FILE", type=click.Path(), help="Write the options as a recipe.")
 @click.option("--force", is_flag=True, help="Replace the recipe if it is there.")
 @click.option("--values", "reads_values", is_flag=True, help="Also read the values, and say where they look odd.")
+@click.option("--reference", metavar="TARGET", help="Answer what is open by running the model beside this one.")
+@click.option("--input", "shapes", metavar="SIZES", multiple=True,
+              help="For --reference: sizes of an input, such as 1,3,224,224; once for each argument.")  # fmt: skip
+@click.option("--input-dtype", metavar="DTYPE", default="float32", show_default=True, help="The dtype of the inputs.")
 @_all
 @json_option
 @click.pass_obj
 def plan(
     output: Output, /, file: str, target: str, keywords: tuple[str, ...], recipe_out: str | None, force: bool,
-    reads_values: bool, all_rows: bool, is_json: bool, **options: Any,
+    reads_values: bool, reference: str | None, shapes: tuple[str, ...], input_dtype: str, all_rows: bool,
+    is_json: bool, **options: Any,
 ) -> int:  # fmt: skip
     """Show key by key how FILE fits TARGET, before anything is loaded.
 
@@ -184,7 +190,12 @@ def plan(
     """
     from loadstone.cli.planning import plan_for, with_values, write_recipe
 
-    made = plan_for(file, target, keywords, options)
+    if reference is None:
+        made = plan_for(file, target, keywords, options)
+    else:
+        from loadstone.cli.deciding import decided_plan
+
+        made = decided_plan(file, target, keywords, options, reference, shapes, input_dtype, progress=output.progress)
     if reads_values:
         with output.progress(f"reading {file}"):
             made = with_values(made, target)

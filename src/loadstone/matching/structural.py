@@ -99,14 +99,13 @@ def by_structure(
             ruled[target] = assignment
     _place(result, {key: ruled[key] for key in schema.slots if key in ruled}, named, schema)
     questions = [each for each in found.questions if each.target not in ruled]
-    trial = tried(engine, questions)
-    if found.verdict == "refused" and not ruled and not (questions and trial.is_hopeful):
+    if found.verdict == "refused" and not ruled:
         result.is_refused = True
         result.findings.append(
             Diagnostic("no-structural-match", f"no match by structure: {found.reason}", level="error")
         )
     else:
-        _wait(result, trial, named)
+        _wait(result, tried(engine, questions), named)
         keys = {name: one.key for name, one in named.items()}
         result.questions = tuple(in_the_file(question, keys) for question in questions)
         # what rules say is not counted: with no question left, nothing is open

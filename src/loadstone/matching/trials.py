@@ -1,7 +1,7 @@
 """Trials: what would follow from an answer that nobody has given yet.
 
 An open question is worth more to a person who sees what waits for it.  So the engine is asked again with any answer in
-its place; what then finds a partner waits for that question, and a refusal that goes away was none.
+its place; what then finds a partner waits for that question.
 """
 
 from __future__ import annotations
@@ -31,10 +31,9 @@ class Engine:
 
 @dataclass(slots=True)
 class Trial:
-    """What answers would settle: model key → (the question, the sources); and whether that leads anywhere."""
+    """What answers would settle: model key → (the question, the sources)."""
 
     settled: dict[str, tuple[str, list[str]]] = field(default_factory=dict)
-    is_hopeful: bool = True
 
 
 def tried(engine: Engine, questions: Sequence[Question]) -> Trial:
@@ -56,5 +55,4 @@ def tried(engine: Engine, questions: Sequence[Question]) -> Trial:
             if target not in before:
                 trial.settled.setdefault(target, (question.target, [taken.key for taken in assignment.sources]))
         open_ones = list(last.questions)
-    trial.is_hopeful = last.verdict != "refused" or bool(open_ones)
     return trial

@@ -43,3 +43,54 @@ def test_a_word_is_the_same_in_another_form() -> None:
     source = [layer("model.embed_tokens", 50, 8), layer("head", 50, 8), layer("model.out", 8, 9)]
     target = [layer("tok_embeddings", 50, 8), layer("output", 50, 8), layer("proj", 8, 9)]
     assert sources(match(source, target))["tok_embeddings.weight"] == "model.embed_tokens.weight"
+
+
+def test_what_lies_between_two_layers_of_a_block_in_a_run_lies_in_that_block() -> None:
+    source = [
+        layer("layers.0", 8, 3), layer("layers.1", 8), layer("layers.3", 8, 1, 3, 3), layer("layers.4", 8),
+        layer("layers.6", 9, 8),
+    ]  # fmt: skip
+    target = [
+        layer("stem", 8, 3), layer("bn", 8), layer("block.dw", 8, 1, 3, 3), layer("block.bn", 8),
+        layer("block.pw", 9, 8),
+    ]  # fmt: skip
+    found = sources(match(source, target))
+    assert (found["block.bn.weight"], found["bn.weight"]) == ("layers.4.weight", "layers.1.weight")
+
+
+def test_layers_that_begin_with_the_same_word_are_in_no_container_of_that_name() -> None:
+    def encoder(path: str, block: str, norm: str, last: str) -> list[Item]:
+        blocks = [
+            each
+            for n in range(3)
+            for each in (layer(f"{path}.{block}.{n}.{norm}", 8), layer(f"{path}.{block}.{n}.out", 8, n + 2))
+        ]
+        return [layer(f"{path}.stem", 8, 9), *blocks, layer(f"{path}.{last}", 8)]
+
+    result = match(encoder("encoder", "layers", "final_norm", "layer_norm"), encoder("net", "blocks", "ln", "post"))
+    assert sources(result)["net.post.weight"] == "encoder.layer_norm.weight"
+    assert result.verdict == "complete"
+
+
+def test_several_blocks_may_be_parts_of_one() -> None:
+    shapes = {0: ("attn", 9, 8), 1: ("mlp", 7, 8)}
+    source = [layer(f"layers.{2 * n + part}.f", *shape) for n in range(3) for part, (_, *shape) in shapes.items()]
+    target = [layer(f"blocks.{n}.{name}", *shape) for n in range(3) for name, *shape in shapes.values()]
+    assert sources(match(source, target)) == {
+        f"blocks.{n}.{name}.weight": f"layers.{2 * n + part}.f.weight"
+        for n in range(3)
+        for part, (name, *_) in shapes.items()
+    }
+
+
+def test_all_of_a_name_is_another_ending_than_its_last_word() -> None:
+    source = [layer("embed.norm", 4), layer("down.norm", 8), layer("last", 8), layer("embed.proj", 4, 3)]
+    target = [layer("patch.norm", 4), layer("later.down.norm", 8), layer("norm", 8), layer("patch.proj", 4, 3)]
+    assert sources(match(source, target)).get("norm.weight") != "down.norm.weight"
+
+
+def test_what_only_waits_for_an_answer_is_no_sign_of_another_network() -> None:
+    source = [layer(f"h.{n}.attention.query_key_value", 24, 8) for n in range(3)] + [layer("embed", 9, 8)]
+    target = [layer(f"b.{n}.attn.qkv", 24, 8) for n in range(3)] + [layer("words", 9, 8)]
+    result = match(source, target)
+    assert (result.verdict, len(result.questions), list(result.assignments)) == ("partial", 1, ["words.weight"])

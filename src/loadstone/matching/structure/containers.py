@@ -7,13 +7,14 @@ the engine says when it is shown nothing else.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from loadstone.matching.structure.items import Item
 from loadstone.matching.structure.layers import counts
 
 _SHARE = 0.5  # of the parameters of the smaller side, so that it is no mere part of a network
-_FEWEST = 8  # tensors of a part, so that it is a network and no single layer, which fits whatever has its shape
+_LEAST = 8  # tensors in a container
 _MOST = 4  # pairs; each costs a match
 
 
@@ -30,13 +31,7 @@ def inner(source: Sequence[Item], target: Sequence[Item]) -> list[tuple[str, str
         for total in sorted(have, reverse=True)
         if len(have[total]) == len(want.get(total, ())) == 1
     ]
-    return [pair for pair in pairs if pair != ("", "") and _are_networks(source, target, *pair)][:_MOST]
-
-
-def _are_networks(source: Iterable[Item], target: Iterable[Item], ours: str, theirs: str) -> bool:
-    """Both have several layers, or one is all that its side has."""
-    sides = within(filter(counts, source), ours), within(filter(counts, target), theirs)
-    return any(not outside for _, outside in sides) or all(len(inside) >= _FEWEST for inside, _ in sides)
+    return [pair for pair in pairs if pair != ("", "")][:_MOST]
 
 
 def within(items: Iterable[Item], container: str) -> tuple[list[Item], list[Item]]:
@@ -51,6 +46,7 @@ def within(items: Iterable[Item], container: str) -> tuple[list[Item], list[Item
 def _totals(items: Iterable[Item]) -> dict[str, int]:
     """Parameters of every container; one that is numbered is a repetition, and no network of its own."""
     totals = {"": 0}
+    tensors: Counter[str] = Counter()
     for item in filter(counts, items):
         parts = item.key.split(".")
         for depth in range(len(parts)):
@@ -58,7 +54,8 @@ def _totals(items: Iterable[Item]) -> dict[str, int]:
                 break
             container = ".".join(parts[:depth])
             totals[container] = totals.get(container, 0) + item.elements
-    return totals
+            tensors[container] += 1
+    return {container: total for container, total in totals.items() if not container or tensors[container] >= _LEAST}
 
 
 def _by_total(totals: dict[str, int], least: float) -> dict[int, list[str]]:

@@ -65,7 +65,8 @@ def _inside(
     if not _is_whole(core, mine, wanted, answers):
         return None
     rest = match(others, besides, answers=_about(answers, besides))
-    is_apart = rest.verdict == "refused"
+    # what is left over on both sides may be two other things of the same shapes
+    is_apart = rest.verdict == "refused" or bool(rest.unmatched_target and rest.unmatched_source)
     missing, unused = left_over({}, others, besides) if is_apart else (rest.unmatched_target, rest.unmatched_source)
     both = {**core.assignments, **({} if is_apart else rest.assignments)}
     found = {item.key: both[item.key] for item in target if item.key in both}
@@ -125,10 +126,12 @@ def _match(
     asked = questions(state, doubts)
     found = _with_aliases(found, copies, target)
     missing, unused = left_over(found, *_without_aliases(source, target, copies, spare))
-    word, reason = verdict(state, found, missing, unused, target, bool(asked))
+    likely = [doubt for doubt in doubts if doubt.source not in shaky or doubt.source in assumed]
+    pairs = ([(doubt.source, doubt.target) for doubt in each] for each in (doubts, likely))
+    word, reason = verdict(state, found, missing, unused, target, *pairs)
     reason = folded_away(left, right) or reason if word == "refused" else reason
     if word == "refused":  # whether single layers are the same is nothing to ask of another network
-        asked = questions(state, [doubt for doubt in doubts if doubt.source not in shaky or doubt.source in assumed])
+        asked = questions(state, likely)
     simple = {key: one.sources[0].key for key, one in found.items() if len(one.sources) == 1}
     return Match(
         found,

@@ -17,16 +17,16 @@ splits stays a group, and becomes a question.
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
 
 from loadstone.matching.structure.items import Grade
 from loadstone.matching.structure.layers import Layer
 from loadstone.matching.structure.lore import Lore
+from loadstone.matching.structure.pairing import forced, parts
+from loadstone.matching.structure.runs import Bounds, Run, common
 from loadstone.matching.structure.tries import Split, branches, trie
-from loadstone.matching.structure.words import Path, telling
+from loadstone.matching.structure.words import Path, containers, telling, tokens
 
 Families = dict[Path, dict[int, int]]  # what comes before a number → number → its rank
 
@@ -57,6 +57,7 @@ class State:
     pairs: dict[int, tuple[int, Grade, str]] = field(default_factory=dict)
     backward: dict[int, int] = field(default_factory=dict)
     under: tuple[dict[Path, tuple[int, Path]], dict[Path, tuple[int, Path]]] = field(default_factory=lambda: ({}, {}))
+    runs: tuple[dict[Path, Run], dict[Path, Run]] = field(default_factory=lambda: ({}, {}))
     lore: Lore = field(default_factory=Lore)
     numbers: dict[tuple[Path, Path], tuple[dict[int, int], dict[int, int]]] = field(default_factory=dict)
     families: tuple[Families, Families] = field(default_factory=lambda: ({}, {}))
@@ -81,10 +82,15 @@ class State:
         for side, (path, partner) in enumerate((paths, paths[::-1])):
             for depth in range(len(path)):
                 count, scope = self.under[side].get(path[:depth], (0, partner))
-                self.under[side][path[:depth]] = (count + 1, _common(scope, partner))
+                self.under[side][path[:depth]] = (count + 1, common(scope, partner))
+        both = self.source[a], self.target[b]
+        for side, (mine, other) in enumerate((both, both[::-1])):
+            inside = tokens(other.text.rpartition(".")[0])
+            for family, number in _places(mine.path):
+                self.runs[side].setdefault(family, Run()).add(number, other.path[: len(inside)])
         for family, number in _places(self.source[a].path):
-            for other, theirs in _places(self.target[b].path):
-                order = self.orders.setdefault((family, other), {})
+            for partners, theirs in _places(self.target[b].path):
+                order = self.orders.setdefault((family, partners), {})
                 least, most = order.get(number, (theirs, theirs))
                 order[number] = (min(least, theirs), max(most, theirs))
         marked = (self.marked[0][a], self.marked[1][b])
@@ -96,27 +102,33 @@ class State:
 
     def agrees(self, splits: Iterable[Split]) -> bool:
         """The numbers these splits pair are not paired otherwise, and do not cross what is paired for other reasons."""
-        bounds: dict[tuple[Path, Path], _Bounds] = {}
+        bounds: dict[tuple[Path, Path], Bounds] = {}
         for split in splits:
             if not split.numbers:
                 continue
             family, number, other, partner = split.numbers
             if split.is_whole:
                 there, back = self.numbers.get((family, other), ({}, {}))
-                if there.get(number, partner) != partner or back.get(partner, number) != number:
+                if there.get(number, partner) != partner or not self._same_rank(split.numbers):
                     return False
-                if not self._same_rank(split.numbers):
+                if back.get(partner, number) != number and self._are_as_many(family, other):
                     return False
             if (family, other) not in bounds:
-                bounds[family, other] = _Bounds(self.orders.get((family, other), {}))
+                bounds[family, other] = Bounds(self.orders.get((family, other), {}))
             if bounds[family, other].crosses(number, partner):
                 return False
         return True
 
     def _same_rank(self, numbers: tuple[Path, int, Path, int]) -> bool:
         """Of two families with as many members, the third belongs to the third, whatever this group has of them."""
-        left, right = self.families[0].get(numbers[0], {}), self.families[1].get(numbers[2], {})
-        return len(left) != len(right) or left[numbers[1]] == right[numbers[3]]
+        family, number, other, partner = numbers
+        return (
+            not self._are_as_many(family, other) or self.families[0][family][number] == self.families[1][other][partner]
+        )
+
+    def _are_as_many(self, family: Path, other: Path) -> bool:
+        """Where they are not, several of the one may be parts of one of the other: attention, feed, attention, feed."""
+        return len(self.families[0].get(family, ())) == len(self.families[1].get(other, ()))
 
     def note(self, splits: Iterable[Split]) -> None:
         for split in splits:
@@ -124,22 +136,6 @@ class State:
                 family, number, other, partner = split.numbers
                 there, back = self.numbers.setdefault((family, other), ({}, {}))
                 there[number], back[partner] = partner, number
-
-
-class _Bounds:
-    """Of the numbers of two families that are paired: how far the partners of what comes before and after reach."""
-
-    def __init__(self, orders: Mapping[int, tuple[int, int]]) -> None:
-        self._keys = sorted(orders)
-        self._before = list(accumulate((orders[key][0] for key in self._keys), max))
-        self._after = list(accumulate((orders[key][1] for key in reversed(self._keys)), min))[::-1]
-
-    def crosses(self, number: int, partner: int) -> bool:
-        """A lower number has a higher partner, or a higher number a lower one."""
-        below, above = bisect_left(self._keys, number), bisect_right(self._keys, number)
-        return (below > 0 and self._before[below - 1] > partner) or (
-            above < len(self._keys) and self._after[above] < partner
-        )
 
 
 def _places(path: Path) -> list[tuple[Path, int]]:
@@ -222,19 +218,39 @@ def _weakest(one: Grade, other: Grade) -> Grade:
 
 
 def _siblings(state: State, group: Group) -> list[Split]:
-    even = len(group.left) == len(group.right)
+    """Parts of a group that lie in the same places; in one that is not even only what has one place."""
+    if len(group.left) != len(group.right):
+        found = parts(_edges(state, group, _LACKING))
+        ones = [part for part in found if len(part[0]) == len(part[1]) == 1 < len(group.left)]
+        return [Split(left, right, "sibling", "beside layers that are paired") for left, right in ones]
+    found = parts(_edges(state, group, _STRETCHED))
+    if any(len(left) != len(right) for left, right in found):
+        return []  # a part that does not come out even says that the evidence is wrong here
+    if any(len(left) > 1 for left, _ in found):
+        edges = _edges(state, group, _STRICT)
+        found = [smaller for left, right in found for smaller in forced(left, right, edges)]
+    smaller_ones = [part for part in found if len(part[0]) < len(group.left)]
+    return [Split(left, right, "sibling", "beside layers that are paired") for left, right in smaller_ones]
+
+
+# How far what neighbours say is believed: stretched to reach a candidate, which is safe while all parts come out even;
+# as it is; and where a layer may have no partner at all, only what two of them say.
+_STRETCHED, _STRICT, _LACKING = range(3)
+
+
+def _edges(state: State, group: Group, how: int) -> dict[int, list[int]]:
     left, right = _by_prefix(state.source, group.left), _by_prefix(state.target, group.right)
-    near: dict[int, list[int]] = {}
+    inside: dict[int, set[int]] = {}
     for b in group.right:
-        near[b] = _near(state, 0, b, group.left, left, state.target[b].path, even)
-        if near[b] is group.left and len(group.left) > _MANY:
-            return []  # nothing is known around some of them, and there are others to begin with
-    inside = {b: set(candidates) for b, candidates in near.items()}
+        near = _near(state, 0, state.target[b], group.left, left, how)
+        if near is group.left and len(group.left) > _MANY:
+            return {}  # nothing is known around some of them, and there are others to begin with
+        inside[b] = set(near)
     edges: dict[int, list[int]] = {}
     for a in group.left:
-        candidates = _near(state, 1, a, group.right, right, state.source[a].path, even)
+        candidates = _near(state, 1, state.source[a], group.right, right, how)
         edges[a] = [b for b in candidates if a in inside[b]]
-    return _components(group, edges, even)
+    return edges
 
 
 def _by_prefix(layers: Sequence[Layer], members: Sequence[int]) -> dict[Path, list[int]]:
@@ -247,66 +263,28 @@ def _by_prefix(layers: Sequence[Layer], members: Sequence[int]) -> dict[Path, li
 
 
 def _near(
-    state: State, other: int, index: int, all_of: list[int], inside: Mapping[Path, list[int]], path: Path, even: bool
+    state: State, other: int, layer: Layer, all_of: list[int], inside: Mapping[Path, list[int]], how: int
 ) -> list[int]:
-    """Candidates on the other side that lie where the partners of the nearest paired neighbours lie.
-
-    In a group that is not even, something is missing on one side: two neighbours have to agree, and what they say is
-    not stretched to reach a candidate.
-    """
-    mine = 1 - other
-    nothing = all_of if even else []
-    for depth in range(len(path) - 1, 0, -1):
+    """Candidates on the other side that lie where the partners of the nearest paired neighbours lie."""
+    mine, path = 1 - other, layer.path
+    nothing = [] if how == _LACKING else all_of
+    for depth in (end for end in containers(layer.text) if end < len(path)):  # what was joined may have another path
+        number, run = path[depth], state.runs[mine].get(path[:depth])
+        if run and isinstance(number, int):
+            if how != _LACKING and (between := run.around(number)) in inside:
+                return inside[between]
+            if len(run) == 1:
+                continue  # where the partners of one number lie says nothing of another
         count, scope = state.scope(mine, path[:depth])
         if not count:
             continue
-        if not even and count < 2:
-            return []
         if count == 1:
+            if how == _LACKING:
+                return []
             scope = scope[:-1]
-        for length in range(len(scope), 0 if even else len(scope) - 1, -1):
-            if scope[:length] in inside:
-                return inside[scope[:length]]
-        return nothing
+        shortest = 0 if how == _STRETCHED else len(scope) - 1
+        return next((inside[scope[:n]] for n in range(len(scope), shortest, -1) if scope[:n] in inside), nothing)
     return nothing
-
-
-def _common(one: Path, other: Path) -> Path:
-    depth = 0
-    while depth < min(len(one), len(other)) and one[depth] == other[depth]:
-        depth += 1
-    return one[:depth]
-
-
-def _components(group: Group, edges: Mapping[int, list[int]], whole: bool) -> list[Split]:
-    """Connected parts of the graph of what may belong together; only those with as many on either side."""
-    seen: set[int] = set()
-    splits = []
-    back: dict[int, list[int]] = {}
-    for a, bs in edges.items():
-        for b in bs:
-            back.setdefault(b, []).append(a)
-    for start in group.left:
-        if start in seen:
-            continue
-        left, right, queue = [], [], [start]
-        found: dict[int, None] = {}
-        while queue:
-            a = queue.pop()
-            if a in seen:
-                continue
-            seen.add(a)
-            left.append(a)
-            for b in edges[a]:
-                if b not in found:
-                    found[b] = None
-                    queue += back[b]
-        right = list(found)
-        if len(left) == len(right) and len(left) < len(group.left):
-            splits.append(Split(sorted(left), sorted(right), "sibling", "beside layers that are paired"))
-    if whole and sum(len(split.left) for split in splits) != len(group.left):
-        return []  # a part that does not come out even says that the evidence is wrong here
-    return splits if whole else [split for split in splits if len(split.left) == 1]
 
 
 # rules, tries and words ----------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ head more or less, a neck or a backbone inside a larger model leave nothing ther
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 from loadstone.matching.structure.items import Assignment, Item, Unmatched
@@ -66,27 +66,40 @@ def verdict(
     missing: Sequence[Unmatched],
     unused: Sequence[Unmatched],
     target: Sequence[Item],
-    is_open: bool,
+    waiting: Sequence[tuple[int, int]],
+    likely: Sequence[tuple[int, int]],
 ) -> tuple[Word, str]:
-    """The word, and the reason for it; `is_open` while answers may still pair layers."""
+    """The word, and the reason for it.
+
+    Args:
+        waiting: pairs of layers that wait for an answer, as groups with as many on either side do: not applied, but no
+            sign of another network either.
+        likely: those of them that an answer is expected to give.
+    """
     if not missing and not unused:
         return "complete", "every tensor on either side has its partner"
+    even = [group for group in state.groups if len(group.left) == len(group.right)]
+    left = {a for a, _ in waiting}.union(*(group.left for group in even))
+    right = {b for group in even for b in group.right}
+    hoped = {key for b in right.union(b for _, b in likely) for key in _keys(state.target[b])}
+    right.update(b for _, b in waiting)
     floats = [item for item in target if counts(item)]
     total = sum(item.elements for item in floats)
     share = sum(item.elements for item in floats if item.key in found) / max(total, 1)
-    tensors = sum(item.key in found for item in floats) / max(len(floats), 1)
     reason = f"{share:.0%} of the target's parameters have a partner"
-    if not is_open:
-        for layers, has, word in (
-            (state.source, state.pairs, "source"),
-            (state.target, state.backward, "target"),
-        ):
-            blocks = _broken(layers, [index in has for index in range(len(layers))])
-            if len(blocks) > 1:
-                return "refused", f"layers without partner inside {len(blocks)} blocks of the {word} that repeat"
-    if share < _HALF or tensors < _HALF:
-        return ("partial" if is_open and share >= _HALF else "refused"), reason
+    sides = (state.source, state.pairs, left, "source"), (state.target, state.backward, right, "target")
+    for layers, has, may, word in sides:
+        blocks = _broken(layers, [index in has or index in may for index in range(len(layers))])
+        if len(blocks) > 1:
+            return "refused", f"layers without partner inside {len(blocks)} blocks of the {word} that repeat"
+    near = [item for item in floats if item.key in found or item.key in hoped]
+    if sum(item.elements for item in near) < _HALF * total or len(near) < _HALF * len(floats):
+        return "refused", reason
     return "partial", reason
+
+
+def _keys(layer: Layer) -> Iterator[str]:
+    return (piece.item.key for part in layer.parts.values() for piece in part.pieces)
 
 
 def _broken(layers: Sequence[Layer], has: Sequence[bool]) -> list[Path]:

@@ -73,6 +73,22 @@ def tokens(text: str) -> Path:
     return tuple(found)
 
 
+@lru_cache(maxsize=100_000)
+def containers(text: str) -> tuple[int, ...]:
+    """Where in the path of a layer its containers and numbered families end, nearest first.
+
+    `layers.0.conv` is in (layers, 0) and (layers); `layer_norm` beside it is not in (layer), though both begin so.
+    """
+    ends: list[int] = []
+    length = 0
+    for component in text.split("."):
+        inside = tokens(component)
+        ends += [length + depth for depth, token in enumerate(inside) if isinstance(token, int) and length + depth]
+        length += len(inside)
+        ends.append(length)
+    return tuple(sorted({end for end in ends if end < length}, reverse=True))
+
+
 @lru_cache(maxsize=10_000)
 def _word(piece: str) -> str:
     """A word in its first form: layers is layer, embeddings is embed."""
