@@ -213,3 +213,45 @@ def test_halves_and_neighbours_of_rotary_positions_are_brought_together():
 def test_half_a_question_is_refused(given):
     with pytest.raises(ls.RecipeError):
         blocks()[2].decide(EXAMPLE, **given)
+
+
+def called(module):
+    return lambda x: module(x)
+
+
+class Bound(Blocks):
+    """It runs its modules through functions that hold them, which a deep copy does not follow."""
+
+    def __init__(self) -> None:
+        super().__init__(OURS)
+        self.at = {name: called(module) for name, module in self.named_children()}
+
+    def forward(self, x):
+        x = self.at["stem"](x)
+        for block in self.blocks:
+            x = block(x)
+        return self.at["head"](x)
+
+
+def test_a_model_that_holds_its_modules_in_functions_is_copied_with_them():
+    reference = randomised(Blocks(THEIRS))
+    plan = ls.plan(Bound(), copy.deepcopy(reference.state_dict()), match="structure")
+    decided = plan.decide(EXAMPLE, reference=reference)
+    assert all(("left" in target) == ("foo" in source) for target, source in decided.recipe_options["answers"].items())
+
+
+def test_an_answer_that_the_output_does_not_depend_on_is_not_believed():
+    class Idle(nn.Module):
+        def __init__(self, names: tuple[str, str]) -> None:
+            super().__init__()
+            self.stem, self.head = nn.Linear(5, 8), nn.Linear(8, 7)
+            for name in names:
+                self.add_module(name, nn.Linear(8, 8))
+
+        def forward(self, x):
+            return self.head(self.stem(x))
+
+    reference = randomised(Idle(("foo", "bar")))
+    plan = ls.plan(Idle(("left", "right")), reference.state_dict(), match="structure")
+    with pytest.raises(ls.MatchError, match=r"undecided.*does not depend on `left\.weight`"):
+        plan.decide(EXAMPLE, reference=reference)

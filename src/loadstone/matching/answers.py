@@ -10,8 +10,10 @@ from loadstone.keys import nearest
 from loadstone.matching.schema import Schema
 from loadstone.matching.structure import Assignment, Question
 from loadstone.matching.structure.expressions import expression, parse, sources_of, with_keys
+from loadstone.matching.structure.orders import BY_ORDER, EVERY
 from loadstone.matching.structure.writing import ORDERED
 
+_ORDER = f'answers={{"{EVERY}": "{BY_ORDER}"}}'
 _MOST_OPTIONS = 6  # of a question that are shown
 
 
@@ -22,6 +24,13 @@ def read_answers(
     read: dict[str, str] = {}
     unread: list[Diagnostic] = []
     for target, text in answers.items():
+        if not text or (target, text) == (EVERY, BY_ORDER):
+            read[target] = text
+            continue
+        if target == EVERY:
+            message = f"of `{EVERY}` only `{BY_ORDER}` can be said, not `{text}`"
+            unread.append(Diagnostic("answer-unfit", message, fixes=(Fix("the order of keys", _ORDER, "unsafe"),)))
+            continue
         try:
             parse(text, target, shapes)
         except ValueError as error:
@@ -75,12 +84,16 @@ def unfit_answers(
 ) -> Iterator[Diagnostic]:
     """An answer that did not come to pass is an error: a person relies on it."""
     for target, text in answers.items():
-        parts = sources_of(text)
+        if target == EVERY:
+            continue
+        parts = sources_of(text) if text else []
         unknown = [key for key in parts if key not in keys]
         if target not in schema.slots:
             message, near = f"`{target}` in `answers` is no key of the model", nearest(target, schema.slots, 2)
         elif unknown:
             message, near = f"`{unknown[0]}` in `answers` is no key of the checkpoint", nearest(unknown[0], keys, 2)
+        elif not text and target not in found:
+            continue
         elif target not in found:
             message, near = f"the answer `{target} = {text}` fits neither shapes nor the other answers", []
         elif not _was_taken(found[target], parts, is_expression=" | " in text):

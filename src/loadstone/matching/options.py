@@ -24,7 +24,7 @@ class Options:
         adapt: {glob over model keys: adapter}.
         match: "names" or "structure".
         answers: {key of the model: key of the checkpoint} for what a match by structure leaves open; or an expression
-            over keys, as rules have it.
+            over keys, as rules have it; or "", which is nothing.  {"*": "order"} goes by the order of keys.
         rules: {template of model keys: where their values come from}, see key_rules; only a recipe has them.
         hashes: digests of both lists of keys, "checkpoint" and "model", for which the rules were made.
         dtype: the dtype parameters end up in, where one was asked for; None keeps the model's.

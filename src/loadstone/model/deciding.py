@@ -161,6 +161,9 @@ class _Search:
                 self._note(error.diagnostics[0], answers, (-1.0, 0.0))
                 return math.inf
             if compared(self.expected, found, "is expected") is not None:
+                idle = [target for target in answers if not self._matters(target, found)]
+                if idle:
+                    raise MatchError(_unproven(idle[0]), plan=plan)
                 self.found = Decided(answers, rules)
                 return math.inf
             if theirs is None:
@@ -178,6 +181,17 @@ class _Search:
             rules |= more
             plan = self.again(self.trial.model, answers, rules)
         return math.inf
+
+    def _matters(self, target: str, before: torch.Tensor) -> bool:
+        """The output changes with the tensor; where it does not, that it is right says nothing of the answer."""
+        tensor = self.trial.model.state_dict()[target]
+        kept = tensor.clone()
+        noise = torch.randn(kept.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(kept)
+        tensor.add_(noise * (kept.std(correction=0) + 1e-3))
+        try:
+            return compared(before, self.trial.run(self.example, "the model"), "") is None
+        finally:
+            tensor.copy_(kept)
 
     def _orders(self, plan: Plan, place: Parting, theirs: Watched) -> dict[str, str] | None:
         """Rules for the tensors of a module that was given channels in another order; None where it was not."""
@@ -216,6 +230,11 @@ class _Search:
         evidence += [("there", self.best.finding.message), *self.best.finding.evidence]
         fixes = (Fix("try more", f"forwards={4 * self.forwards}"),) if self.is_cut_short else ()
         return MatchError(Diagnostic("undecided", message, tuple(evidence), fixes), plan=plan)
+
+
+def _unproven(target: str) -> Diagnostic:
+    message = f"the output for this input does not depend on `{target}`, so that running proves no answer about it"
+    return Diagnostic("undecided", message, fixes=(Fix("take another input", "plan.decide(…)"),), keys=(target,))
 
 
 def _open(plan: Plan, answers: Said) -> list[Question]:

@@ -11,6 +11,7 @@ compared in the order in which they run, where both sides run as many.
 from __future__ import annotations
 
 import copy
+import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from loadstone.matching.structure.steps import Permute, Reshape
 from loadstone.model import randomness
 from loadstone.model.exporting.comparing import how_far
 from loadstone.model.exporting.examples import Example
+from loadstone.model.shadow import shadow_of
 
 SINGLE_TOLERANCE = 1e-5  # of the largest magnitude, where a model computes in float32 inside
 
@@ -54,7 +56,7 @@ class Watched:
         if any(tensor.is_meta for tensor in (*model.parameters(), *model.buffers())):
             message = "the model is on the meta device and cannot be run"
             raise MatchError(Diagnostic("function-differs", message, fixes=(Fix("load it first", "plan.apply()"),)))
-        return cls(copy.deepcopy(model).double().eval())
+        return cls(_copied(model).double().eval())
 
     def run(self, example: Example, name: str) -> torch.Tensor:
         """The first tensor of the output.  Raises MatchError where the model raises."""
@@ -102,6 +104,23 @@ class Watched:
                 self.calls[path] = Call(began, next(time), given, _first(output) if is_kept else None)
 
         return beginning, ending
+
+
+def _copied(model: nn.Module) -> nn.Module:
+    """A deep copy; a shadow with values where modules hold functions, whose closures a deep copy does not follow.
+
+    Such a copy would run the modules of the model itself, and say nothing of what it was filled with.
+    """
+    values = [value for module in model.modules() for value in vars(module).values()]
+    inside = (each for value in values if isinstance(value, dict) for each in value.values())
+    if any(isinstance(value, types.FunctionType) and value.__closure__ for value in (*values, *inside)):
+        return shadow_of(model, _cloned)
+    return copy.deepcopy(model)
+
+
+def _cloned(tensor: torch.Tensor) -> torch.Tensor:
+    clone = tensor.detach().clone()
+    return nn.Parameter(clone, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else clone
 
 
 def first_tensor(output: object) -> torch.Tensor:
@@ -224,7 +243,7 @@ class Parting:
         path, other: the module of the model, and that of the reference.
         before: the last pair that agrees, as a module of the model.
         inputs_agree: the two were given the same, as far as that can be compared.
-        position: when a module of the model had ended that makes something else.
+        position: what began later is not to blame: the end of the first pair after which none agrees.
     """
 
     path: str
@@ -235,25 +254,33 @@ class Parting:
 
 
 def parting(ours: Watched, theirs: Watched, pairs: Mapping[str, str]) -> Parting | None:
-    """The first pair of modules whose outputs differ; None where all that could be compared agree."""
-    called = sorted((path for path in pairs if path in ours.calls), key=lambda path: ours.calls[path].ended)
+    """The first pair of modules whose outputs differ; None where all that could be compared agree.
+
+    A module that does more than the other, as a norm with an activation in it, makes something else although nothing is
+    wrong: two of different classes do not part where a pair that begins later agrees.
+    """
+    shared = [path for path in pairs if path in ours.calls and pairs[path] in theirs.calls]
+    called = sorted(shared, key=lambda path: ours.calls[path].ended)
+    agreed = {path: agree(ours.calls[path].made, theirs.calls[pairs[path]].made) is True for path in called}
+    last = max((ours.calls[path].ended for path in called if agreed[path]), default=-1)
+    resumed = max((ours.calls[path].began for path in called if agreed[path]), default=-1)
+    position = next((ours.calls[path].ended for path in called if ours.calls[path].ended > last), 2**62)
     before: str | None = None
     resized: str | None = None  # since then, the first that was given another size
     for path in called:
-        mine, other = ours.calls[path], theirs.calls.get(pairs[path])
-        if other is None:
-            continue
-        if not _part(mine, other):
-            if agree(mine.made, other.made):
+        mine, other = ours.calls[path], theirs.calls[pairs[path]]
+        is_more = type(ours.modules[path]) is not type(theirs.modules[pairs[path]]) and mine.ended < resumed
+        if is_more or not _part(mine, other):
+            if agreed[path]:
                 before, resized = path, None
             elif resized is None and mine.given is not None and other.given is not None:
                 resized = path
             continue
         if agree(mine.given, other.given) is not False:
-            return Parting(path, pairs[path], before, True, mine.ended)
+            return Parting(path, pairs[path], before, True, position)
         at = resized or path
         silent = _silent_parting(ours, theirs, pairs, before, at)
-        return silent or Parting(at, pairs[at], before, False, mine.ended)
+        return silent or Parting(at, pairs[at], before, False, position)
     return _silent_parting(ours, theirs, pairs, before, None)
 
 
@@ -274,7 +301,7 @@ def _silent_parting(
     for one, another in zip(mine, other, strict=True):
         call, their = ours.calls[one], theirs.calls[another]
         if agree(call.given, their.given) is True and agree(call.made, their.made) is not True:
-            return Parting(one, another, before, True, call.ended)
+            return Parting(one, another, before, True, 2**62)
     return None
 
 
@@ -307,7 +334,7 @@ def settings(one: nn.Module, other: nn.Module, most: int = 6) -> Iterator[tuple[
 
 
 _PLAIN = (bool, int, float, str, type(None), torch.dtype)
-_NOT_SETTINGS = frozenset(("training", "call_super_init", "dump_patches"))
+_NOT_SETTINGS = frozenset(("training", "call_super_init", "dump_patches", "momentum"))  # the last is for training
 
 
 def _settings_of(module: nn.Module) -> dict[str, str]:

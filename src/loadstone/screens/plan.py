@@ -153,10 +153,11 @@ def _ways(plan: Plan, width: int) -> list[Line]:
         return []
     if not plan.admissible:
         text = "unique: no other pairing fits shapes, blocks, numbers and names"
-    elif plan.admissible < _FEW_WAYS:
-        text = f"{round(10**plan.admissible):,} ways to pair what is open fit equally well; one of them is right"
     else:
-        text = f"about 10^{plan.admissible:.0f} ways to pair what is open fit equally well; one of them is right"
+        is_few = plan.admissible < _FEW_WAYS
+        ways = f"{round(10**plan.admissible):,}" if is_few else f"about 10^{plan.admissible:.0f}"
+        what = "went by order" if _by_order(plan) else "is open"
+        text = f"{ways} ways to pair what {what} fit equally well; one of them is right"
     return [line(f"  {text}") for text in wrap(text, width - 2)]
 
 
@@ -268,4 +269,11 @@ def _closing(plan: Plan) -> Line:
     found = [quantities.counted(count, severity) for severity, count in counts.items() if count]
     if found:
         return line(", ".join(found) + ("." if plan.ok else "; the model would stay untouched."))
+    guessed = _by_order(plan)
+    if guessed and plan.ok:
+        return line(f"  {quantities.counted(guessed, 'tensor')} by the order of keys, because you asked: a guess.")
     return line("  Nothing was guessed.") if plan.ok else EMPTY
+
+
+def _by_order(plan: Plan) -> int:
+    return sum(found.grade == "order" for found in plan.compositions.values())

@@ -15,6 +15,7 @@ from loadstone.matching.structure.fusing import fuse, signatures
 from loadstone.matching.structure.items import Assignment, Item, Match
 from loadstone.matching.structure.layers import Layer, layers
 from loadstone.matching.structure.numbering import numbered
+from loadstone.matching.structure.orders import BY_ORDER, EVERY, leave, named, pair_by_order, refused, undoubted
 from loadstone.matching.structure.questions import questions
 from loadstone.matching.structure.reordering import read
 from loadstone.matching.structure.rules import induce
@@ -37,7 +38,7 @@ def match(source: Sequence[Item], target: Sequence[Item], *, answers: Mapping[st
         source, target: the two state dicts, in any order.
         answers: target key → source key, for what was asked; each settles every place that looks alike.  Instead of
             keys an expression over them, see expressions: it says as well what is done to make them the layer that
-            was asked about, see reordering.
+            was asked about, see reordering.  "" and {"*": "order"} name no keys, see orders.
 
     Raises ValueError for an expression that is none.
     """
@@ -45,7 +46,7 @@ def match(source: Sequence[Item], target: Sequence[Item], *, answers: Mapping[st
     if found.verdict == "complete" or not found.unmatched_target:
         return found
     pairs = inner(source, target)
-    if not pairs or _is_whole(found, source, target, answers):
+    if not pairs or _settled(found, source, target, answers).verdict == "complete":
         return found
     for ours, theirs in pairs:
         better = _inside(source, target, answers, ours, theirs)
@@ -62,11 +63,12 @@ def _inside(
     wanted, besides = within(target, theirs)
     is_rotary = all(may_be_rotary(layers(items)) for items in (source, target))  # tables may lie outside
     core = _match(mine, wanted, _about(answers, wanted), is_rotary=is_rotary)
-    if not _is_whole(core, mine, wanted, answers):
+    if _settled(core, mine, wanted, answers).verdict != "complete":
         return None
     rest = match(others, besides, answers=_about(answers, besides))
     # what is left over on both sides may be two other things of the same shapes
-    is_apart = rest.verdict == "refused" or bool(rest.unmatched_target and rest.unmatched_source)
+    at_last = _settled(rest, others, besides, answers)
+    is_apart = at_last.verdict == "refused" or bool(at_last.unmatched_target and at_last.unmatched_source)
     missing, unused = left_over({}, others, besides) if is_apart else (rest.unmatched_target, rest.unmatched_source)
     both = {**core.assignments, **({} if is_apart else rest.assignments)}
     found = {item.key: both[item.key] for item in target if item.key in both}
@@ -84,27 +86,27 @@ def _inside(
     )
 
 
-def _is_whole(core: Match, source: Sequence[Item], target: Sequence[Item], answers: Mapping[str, str]) -> bool:
-    """Every tensor has its partner, at the latest when what is open is answered, in whatever way."""
+def _settled(found: Match, source: Sequence[Item], target: Sequence[Item], answers: Mapping[str, str]) -> Match:
+    """The match when what is open has been answered, in whatever way."""
     said = _about(answers, target)
     for _ in range(_MOST_ROUNDS):
-        question = next((each for each in core.questions if each.target not in said and each.options), None)
-        if core.verdict == "complete" or question is None:
+        question = next((each for each in found.questions if each.target not in said and each.options), None)
+        if found.verdict == "complete" or question is None:
             break
         said[question.target] = question.options[0]
-        core = _match(source, target, said)
-    return core.verdict == "complete"
+        found = _match(source, target, said)
+    return found
 
 
 def _about(answers: Mapping[str, str], target: Sequence[Item]) -> dict[str, str]:
     keys = {item.key for item in target}
-    return {key: value for key, value in answers.items() if key in keys}
+    return {key: value for key, value in answers.items() if key in keys or key == EVERY}
 
 
 def _match(
     source: Sequence[Item], target: Sequence[Item], answers: Mapping[str, str], *, is_rotary: bool = False
 ) -> Match:
-    said = read(answers, source)
+    said, empty = read(named(answers), source), refused(answers)
     spare, copies = ties(source, target)
     left = numbered(layers(item for item in _sorted(source) if item.key not in spare))
     right = numbered(layers(item for item in _sorted(target) if item.key not in copies))
@@ -116,11 +118,15 @@ def _match(
     left = fuse(left, right)  # what the target has joined since, the source may have to join
     state = solve(left, right, _groups(left, right, {key: one.sources[0].key for key, one in said.items()}))
     pair_moot(state)
+    leave(state, empty)
+    if answers.get(EVERY) == BY_ORDER:
+        pair_by_order(state, source, target)
     assumed = _flattened(state)
     shaky = unsupported(state)
     doubts, orders = take_doubts(state, shaky, assumed, said, is_rotary=is_rotary)
     also, maybe = untied(state, said)
     doubts += [tied_doubt(state, a, b) for a, b in maybe]
+    doubts = undoubted(state, doubts, empty)
     found = assignments(state, target, orders, also)
     found |= tables(found, source, target)
     asked = questions(state, doubts)

@@ -15,9 +15,9 @@ from loadstone.matching.structure.arithmetic import Sum
 from loadstone.matching.structure.rules import Rule
 from loadstone.matching.structure.steps import Step
 
-Grade: TypeAlias = Literal["exact", "forced", "sibling", "named", "numbered", "structure", "rule", "answer"]
+Grade: TypeAlias = Literal["exact", "forced", "sibling", "named", "numbered", "structure", "rule", "answer", "order"]
 
-# What a grade claims, strongest first; none rests on the order of keys or on likeness.
+# What a grade claims, strongest first; none but the last, for which one has to ask, rests on the order of keys.
 GRADES: dict[Grade, str] = {
     "exact": "the same name, behind one prefix at most",
     "answer": "said by the person who asked",
@@ -27,6 +27,7 @@ GRADES: dict[Grade, str] = {
     "named": "the word that tells it from the others is the same on both sides",
     "numbered": "the same place in a numbered family",
     "structure": "the only branch of this size on either side",
+    "order": "the order of keys, because you asked",
 }
 
 

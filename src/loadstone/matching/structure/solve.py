@@ -33,6 +33,7 @@ Families = dict[Path, dict[int, int]]  # what comes before a number â†’ number â
 _MANY = 200  # layers in a group
 _STRENGTH: dict[Grade, int] = {
     "exact": 8, "answer": 7, "forced": 6, "sibling": 5, "rule": 4, "named": 3, "numbered": 2, "structure": 1,
+    "order": 0,
 }  # fmt: skip
 
 
@@ -63,6 +64,8 @@ class State:
     families: tuple[Families, Families] = field(default_factory=lambda: ({}, {}))
     marked: tuple[list[Path], list[Path]] = field(default_factory=lambda: ([], []))
     orders: dict[tuple[Path, Path], dict[int, tuple[int, int]]] = field(default_factory=dict)
+    taken_by_order: list[Group] = field(default_factory=list)
+    aside: tuple[set[int], set[int]] = field(default_factory=lambda: (set(), set()))  # said to have no partner
 
     def settle(self) -> None:
         """Move groups of one and one to the pairs."""

@@ -149,7 +149,11 @@ def _left_over(state: State) -> tuple[tuple[frozenset[int], frozenset[int]], tup
     """Layers that get no partner whatever is answered, and layers without one so far, on either side."""
     has = state.pairs, state.backward
     undecided = [
-        {i for i, layer in enumerate(layers) if i not in has[side] and layer.elements > 1}
+        {
+            i
+            for i, layer in enumerate(layers)
+            if i not in has[side] and i not in state.aside[side] and layer.elements > 1
+        }
         for side, layers in enumerate((state.source, state.target))
     ]
     over = [set(each) for each in undecided]

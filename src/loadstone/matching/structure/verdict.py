@@ -79,10 +79,10 @@ def verdict(
     if not missing and not unused:
         return "complete", "every tensor on either side has its partner"
     even = [group for group in state.groups if len(group.left) == len(group.right)]
-    left = {a for a, _ in waiting}.union(*(group.left for group in even))
+    left = state.aside[0].union((a for a, _ in waiting), *(group.left for group in even))
     right = {b for group in even for b in group.right}
     hoped = {key for b in right.union(b for _, b in likely) for key in _keys(state.target[b])}
-    right.update(b for _, b in waiting)
+    right.update(state.aside[1], (b for _, b in waiting))
     floats = [item for item in target if counts(item)]
     total = sum(item.elements for item in floats)
     share = sum(item.elements for item in floats if item.key in found) / max(total, 1)

@@ -22,7 +22,7 @@ _HASH = re.compile(r"(?=.*\d)[0-9a-f]{6,}|\d{6,}|0\d+|\d+[a-z]\w*|[a-f]+\d+[a-f]
 
 ROLES = {  # word in a leaf name → the role of the tensor in its layer
     "weight": "weight", "kernel": "weight", "gamma": "weight", "scale": "weight", "w": "weight",
-    "bias": "bias", "beta": "bias", "b": "bias",
+    "bias": "bias", "beta": "bias", "b": "bias", "shift": "bias",
     "running_mean": "mean", "moving_mean": "mean",
     "running_var": "var", "moving_variance": "var", "moving_var": "var",
     "num_batches_tracked": "count",
