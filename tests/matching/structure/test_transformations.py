@@ -214,6 +214,11 @@ def test_which_half_is_the_gate_is_asked_where_both_sides_stack_them_under_other
     assert np.array_equal(made(result, "layers.1.mlp.w12.bias", values), turned)
 
 
+def test_k_and_v_in_one_are_no_gated_layer() -> None:
+    source, target = (linear(f"{path}.kv", 16, 8) + linear(f"{path}.out", 8, 8) for path in ("cross", "attention"))
+    assert match(source, [Item(item.key.replace("kv", "to_kv"), item.shape) for item in target]).verdict == "complete"
+
+
 def test_three_siblings_of_one_shape_are_no_pair() -> None:
     source = [*gated("a", "b", "c"), *linear("layers.0.mlp.d", 12, 8), *linear("layers.1.mlp.d", 12, 8)]
     assert not any(len(one.sources) > 1 for one in match(source, gated("fc1", "out")).assignments.values())

@@ -171,7 +171,10 @@ def _gated(layers: Sequence[Layer]) -> frozenset[int]:
     return frozenset(
         index
         for index, (container, outputs, inputs) in matrices.items()
-        if outputs % 2 == 0 and (container, inputs, outputs // 2) in beside and (container, outputs) not in taken
+        if outputs % 2 == 0
+        and outputs // 2 != inputs  # k and v in one, beside the matrix behind them
+        and (container, inputs, outputs // 2) in beside
+        and (container, outputs) not in taken
     )
 
 
