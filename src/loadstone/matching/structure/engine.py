@@ -28,6 +28,7 @@ from loadstone.matching.structure.verdict import left_over, verdict
 from loadstone.matching.structure.writing import assignments
 
 _MOST_ROUNDS = 8  # questions that are answered on trial
+_MOST_KEYS = 5_000  # on both sides, for which containers are matched by themselves: each costs several matches
 _NO_ANSWERS: Mapping[str, str] = {}
 
 
@@ -43,7 +44,7 @@ def match(source: Sequence[Item], target: Sequence[Item], *, answers: Mapping[st
     Raises ValueError for an expression that is none.
     """
     found = _match(source, target, answers)
-    if found.verdict == "complete" or not found.unmatched_target:
+    if found.verdict == "complete" or not found.unmatched_target or len(source) + len(target) > _MOST_KEYS:
         return found
     pairs = inner(source, target)
     if not pairs or _settled(found, source, target, answers).verdict == "complete":
