@@ -15,7 +15,7 @@ from itertools import pairwise
 from loadstone.matching.structure.layers import Layer
 from loadstone.matching.structure.words import Path, Token
 
-_LETTERED = re.compile(r"(\d*)([a-z])")
+_LETTERED = re.compile(r"(\d+)([a-z])")
 _FEWEST = 3  # of one family that are numbered by letters
 _SPARSE = 3  # numbers to a member at most: activations, dropout and pooling between two layers with parameters
 _START = 3
@@ -63,7 +63,7 @@ def _lettered(layers: Sequence[Layer]) -> Sequence[Layer]:
         for depth, token in enumerate(layer.path):
             if layer.path[:depth] in some:
                 some[layer.path[:depth]][token] = None
-    runs = {family: _run(family, members) for family, members in some.items()}
+    runs = {family: _run(members) for family, members in some.items()}
     known = {family: {text: Lettered(n, text) for n, text in enumerate(run)} for family, run in runs.items() if run}
     if not known:
         return layers
@@ -77,14 +77,14 @@ def _lettered(layers: Sequence[Layer]) -> Sequence[Layer]:
     return [replace(layer, path=renamed(layer.path)) for layer in layers]
 
 
-def _run(family: Path, members: Iterable[Token]) -> list[str]:
-    """The members in order, or nothing where they are no such run; letters alone count only behind a number."""
+def _run(members: Iterable[Token]) -> list[str]:
+    """The members in order, or nothing where they are no such run."""
     found = []
     for token in members:
         match = _LETTERED.fullmatch(token) if isinstance(token, str) else None
-        if match is None or bool(match[1]) is bool(family and isinstance(family[-1], int)):
+        if match is None:
             return []
-        found.append((int(match[1] or 0), match[2], match[0]))
+        found.append((int(match[1]), match[2], match[0]))
     found.sort()
     is_dense = all(
         ord(two[1]) == ord(one[1]) + 1 if one[0] == two[0] else two[1] == "a" for one, two in pairwise(found)
