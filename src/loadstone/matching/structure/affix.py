@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from loadstone.matching.structure.layers import Layer
+from loadstone.matching.structure.words import blank
 
 _SHARE = 0.9  # of the smaller side's layers
 
@@ -32,8 +33,8 @@ def same_names(source: Sequence[Layer], target: Sequence[Layer]) -> list[tuple[i
         return []
     used = {a for a, _ in best}, {b for _, b in best}
     for side, layers in enumerate((source, target)):
-        paired = Counter(_family(layers[i]) for i in used[side])
-        if any(paired[_family(layer)] for i, layer in enumerate(layers) if i not in used[side] and _numbers(layer)):
+        paired = Counter(blank(layers[i].path) for i in used[side])
+        if any(paired[blank(layer.path)] for i, layer in enumerate(layers) if i not in used[side] and _numbers(layer)):
             return []
     return best
 
@@ -51,10 +52,6 @@ def _prefixes(source: Sequence[Layer], target: Sequence[Layer]) -> list[tuple[st
                     votes[(prefix, "") if swap else ("", prefix)] += 1
                     break
     return [pair for pair, _ in votes.most_common(4)] + [("", "")]
-
-
-def _family(layer: Layer) -> tuple[str, ...]:
-    return tuple("#" if isinstance(token, int) else token for token in layer.path)
 
 
 def _numbers(layer: Layer) -> bool:

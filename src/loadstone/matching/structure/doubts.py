@@ -18,7 +18,7 @@ from loadstone.matching.structure.layers import Layer, Piece
 from loadstone.matching.structure.reordering import Recipe, keys_of, main_keys, main_part, reordered
 from loadstone.matching.structure.solve import State
 from loadstone.matching.structure.stacking import TURNED
-from loadstone.matching.structure.words import Path, part_of, stacking
+from loadstone.matching.structure.words import blank, part_of, stacking
 
 _ROTARY = "both turn the same rows of q and k for rotary positions, halves or neighbours"
 _GATES = "both stack their gates in torch's order"
@@ -189,12 +189,8 @@ def _template(state: State, a: int, b: int, doubted: str) -> object:
     paths = state.source[a].path, state.target[b].path
     if doubted is _GATES:  # of one cell, which adds up what both matrices give; and of both its directions
         torch = [path for path in paths if "ih" in path or "hh" in path]
-        return _GATES, *(_blank(tuple(token for token in path if token not in _CELL)) for path in torch)
-    return tuple(map(_blank, paths))
-
-
-def _blank(path: Path) -> Path:
-    return tuple("#" if isinstance(token, int) else token for token in path)
+        return _GATES, *(blank(tuple(token for token in path if token not in _CELL)) for path in torch)
+    return tuple(map(blank, paths))
 
 
 def first_key(layer: Layer) -> str:

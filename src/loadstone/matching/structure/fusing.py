@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from loadstone.matching.structure.layers import Layer, Part, Signature
-from loadstone.matching.structure.words import FUSED, part_of, tokens
+from loadstone.matching.structure.words import FUSED, blank, part_of, tokens
 
 Candidate: TypeAlias = tuple[list[Layer], Layer]  # parts, and what they are joined
 
@@ -31,8 +31,7 @@ def fuse(mine: Sequence[Layer], other: Sequence[Layer]) -> list[Layer]:
     have, want = Counter(layer.signature for layer in mine), Counter(layer.signature for layer in other)
     families: dict[tuple[object, Signature], list[Candidate]] = {}
     for members, joined in (*_candidates(mine), *_numbered(mine), *_pairs(mine, other)):
-        blank = tuple("#" if isinstance(token, int) else token for token in joined.path)
-        families.setdefault((blank, joined.signature), []).append((members, joined))
+        families.setdefault((blank(joined.path), joined.signature), []).append((members, joined))
     gone: dict[int, Layer | None] = {}  # by identity: what stands where a part was, None for nothing
     rest: list[Layer] = []
     for (_, signature), family in families.items():

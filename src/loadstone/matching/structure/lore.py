@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 from loadstone.matching.structure.layers import Layer, Signature
 from loadstone.matching.structure.tries import Split
-from loadstone.matching.structure.words import Path, telling
+from loadstone.matching.structure.words import Path, blank, telling
 
 _LENGTH = 6  # tokens of an ending at most
 _ENOUGH = 2  # pairs that make a rule where numbers count
@@ -38,10 +38,10 @@ class Lore:
     def learn(self, source: Layer, target: Layer, marked: tuple[Path, Path], *, said: bool) -> None:
         """Take a pair in, also with its numbers marked by the size of their families; one that was said counts more."""
         self._learn_endings(*marked, _ENOUGH if said else 1)
-        blank = _blank(source.path), _blank(target.path)
-        if blank not in self.templates:  # once is as good as often
-            self.templates[blank] = None
-            self._learn_endings(*blank, 1)
+        bare = blank(source.path), blank(target.path)
+        if bare not in self.templates:  # once is as good as often
+            self.templates[bare] = None
+            self._learn_endings(*bare, 1)
         ours, theirs, signature = telling(source.path), telling(target.path), source.signature
         for word in theirs:
             self.right[word] = self.right.get(word, 0) + 1
@@ -75,10 +75,10 @@ class Lore:
         if len(left) != len(right):
             return []
         ours, theirs = [source[a].path for a in left], [target[b].path for b in right]
-        for blank in (True, False):
-            x = _classes([_blank(path) for path in ours] if blank else [marked[0][a] for a in left], left)
-            y = _classes([_blank(path) for path in theirs] if blank else [marked[1][b] for b in right], right)
-            splits = self._by_endings(x, y, 1 if blank else _ENOUGH) if len(x) == len(y) else []
+        for is_bare in (True, False):
+            x = _classes([blank(path) for path in ours] if is_bare else [marked[0][a] for a in left], left)
+            y = _classes([blank(path) for path in theirs] if is_bare else [marked[1][b] for b in right], right)
+            splits = self._by_endings(x, y, 1 if is_bare else _ENOUGH) if len(x) == len(y) else []
             if splits:
                 return splits
         return self._by_words(source, ours, theirs, left, right)
@@ -131,10 +131,6 @@ class Lore:
 def _both(one: Mapping[Path, object], other: Mapping[Path, object]) -> list[Path]:
     """What is in both; of endings as many may be known as there are blocks, or in a group."""
     return [path for path in one if path in other] if len(one) < len(other) else [p for p in other if p in one]
-
-
-def _blank(path: Path) -> Path:
-    return tuple("#" if isinstance(token, int) else token for token in path)
 
 
 def _classes(paths: Sequence[Path], members: Sequence[int]) -> dict[Path, list[int]]:

@@ -15,6 +15,7 @@ from loadstone.matching.structure.doubts import Doubt, first_key
 from loadstone.matching.structure.items import Item
 from loadstone.matching.structure.layers import Layer
 from loadstone.matching.structure.solve import Group, State
+from loadstone.matching.structure.words import blank
 
 EVERY, BY_ORDER = "*", "order"
 
@@ -53,7 +54,7 @@ def leave(state: State, keys: Collection[str]) -> None:
     """
     templates = _templates(state, keys)
     for group in state.groups:
-        gone = {b for b in group.right if _template(state.target[b]) in templates}
+        gone = {b for b in group.right if blank(state.target[b].path) in templates}
         if gone:
             group.right = [b for b in group.right if b not in gone]
             state.aside[0].update(group.left)
@@ -66,7 +67,7 @@ def undoubted(state: State, doubts: Sequence[Doubt], keys: Collection[str]) -> l
     templates = _templates(state, keys)
     kept = []
     for doubt in doubts:
-        if _template(state.target[doubt.target]) in templates:
+        if blank(state.target[doubt.target].path) in templates:
             state.aside[0].add(doubt.source)
             state.aside[1].add(doubt.target)
         else:
@@ -75,11 +76,7 @@ def undoubted(state: State, doubts: Sequence[Doubt], keys: Collection[str]) -> l
 
 
 def _templates(state: State, keys: Collection[str]) -> dict[object, None]:
-    return {_template(layer): None for layer in state.target if first_key(layer) in keys} if keys else {}
-
-
-def _template(layer: Layer) -> object:
-    return tuple("#" if isinstance(token, int) else token for token in layer.path)
+    return {blank(layer.path): None for layer in state.target if first_key(layer) in keys} if keys else {}
 
 
 def _first(layer: Layer, ranks: Mapping[str, int]) -> int:

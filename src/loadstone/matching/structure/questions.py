@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from loadstone.matching.structure.doubts import Doubt, first_key, template
 from loadstone.matching.structure.items import Question
 from loadstone.matching.structure.solve import Group, State
-from loadstone.matching.structure.words import Path
+from loadstone.matching.structure.words import blank
 
 
 def questions(state: State, doubts: Sequence[Doubt]) -> tuple[Question, ...]:
@@ -25,13 +25,9 @@ def questions(state: State, doubts: Sequence[Doubt]) -> tuple[Question, ...]:
 
 
 def _template(state: State, group: Group) -> object:
-    left = sorted(_blank(state.source[a].path) for a in group.left)
-    right = sorted(_blank(state.target[b].path) for b in group.right)
+    left = sorted(blank(state.source[a].path) for a in group.left)
+    right = sorted(blank(state.target[b].path) for b in group.right)
     return tuple(left), tuple(right)
-
-
-def _blank(path: Path) -> tuple[str, ...]:
-    return tuple("#" if isinstance(token, int) else token for token in path)
 
 
 def _question(state: State, groups: list[Group]) -> Question:

@@ -60,6 +60,11 @@ def telling(path: Path) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
+def blank(path: Path) -> tuple[str, ...]:
+    """The path without its numbers: what all members of a family share."""
+    return tuple("#" if isinstance(token, int) else token for token in path)
+
+
 @lru_cache(maxsize=100_000)
 def tokens(text: str) -> Path:
     """Words in lower case and numbers, in order of appearance."""
