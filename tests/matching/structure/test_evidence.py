@@ -118,3 +118,35 @@ def test_scale_and_shift_are_weight_and_bias() -> None:
     source = [layer("ln", 8), Item("ln.bias", (8,)), layer("out", 9, 8)]
     target = [Item("norm.scale", (8,)), Item("norm.shift", (8,)), layer("head", 9, 8)]
     assert sources(match(source, target))["norm.shift"] == "ln.bias"
+
+
+def test_a_word_that_two_names_begin_with_is_no_evidence_where_they_go_on_differently() -> None:
+    source = [Item("embeddings.token.weight", (50, 8)), Item("head.weight", (50, 8)), Item("fc.weight", (3, 8))]
+    target = [Item("embed_out.weight", (50, 8)), Item("words.weight", (50, 8)), Item("last.weight", (3, 8))]
+    result = match(source, target)
+    assert not {"embed_out.weight", "words.weight"} & result.assignments.keys()
+    assert len(result.questions) == 1
+
+
+def test_the_same_word_with_other_numbers_is_no_evidence() -> None:
+    source = [Item("mix.lin.3.weight", (8, 8)), Item("mix.query.weight", (8, 8)), Item("fc.weight", (3, 8))]
+    target = [Item("att.lin.0.weight", (8, 8)), Item("att.dense.weight", (8, 8)), Item("last.weight", (3, 8))]
+    assert not {"att.lin.0.weight", "att.dense.weight"} & match(source, target).assignments.keys()
+
+
+def test_a_word_that_both_sides_use_is_not_translated_into_another() -> None:
+    """`attention` is `attention` in every block, so that it cannot be the `output` of a norm."""
+    source = [Item(f"layer.{n}.{name}.weight", shape) for n in range(3) for name, shape in SOURCE_BLOCK]
+    target = [Item(f"blocks.{n}.{name}.weight", shape) for n in range(3) for name, shape in TARGET_BLOCK]
+    result = match(source, target)
+    assert not [key for key in result.assignments if "norm" in key]
+
+
+SOURCE_BLOCK = [
+    ("attention.output.dense", (8, 8)), ("attention.output.norm", (8,)), ("output.dense", (8, 32)),
+    ("output.norm", (8,)), ("intermediate.dense", (32, 8)),
+]  # fmt: skip
+TARGET_BLOCK = [
+    ("attention.output_linear", (8, 8)), ("input_sublayer.norm", (8,)), ("feed_forward.w_2", (8, 32)),
+    ("output_sublayer.norm", (8,)), ("feed_forward.w_1", (32, 8)),
+]  # fmt: skip

@@ -115,6 +115,8 @@ class Lore:
                 together = self.both.get((word, other), 0)
                 if not (together and together == self.left[word] == self.right[other]):
                     continue
+                if word != other and (self.both.get((word, word)) or self.both.get((other, other))):
+                    continue  # a word that both sides use means itself
                 if len(members) != len(partners):
                     return []
                 found.append(Split(members, partners, "rule", f"`{word}` is `{other}` elsewhere"))

@@ -26,11 +26,12 @@ from loadstone.matching.structure.lore import Lore
 from loadstone.matching.structure.pairing import forced, parts
 from loadstone.matching.structure.runs import Bounds, Run, common
 from loadstone.matching.structure.tries import Split, branches, trie
-from loadstone.matching.structure.words import Path, containers, telling, tokens
+from loadstone.matching.structure.words import PARTS, Path, containers, telling, tokens
 
 Families = dict[Path, dict[int, int]]  # what comes before a number → number → its rank
 
 _MANY = 200  # layers in a group
+_SHORT = 3  # letters of a word that may be short for a longer one
 _STRENGTH: dict[Grade, int] = {
     "exact": 8, "answer": 7, "forced": 6, "sibling": 5, "rule": 4, "named": 3, "numbered": 2, "structure": 1,
     "order": 0,
@@ -300,10 +301,38 @@ def _rules(state: State, group: Group) -> list[Split]:
 def _tries(state: State, group: Group) -> list[Split]:
     left = trie(group.left, state.source)
     right = trie(group.right, state.target)
-    splits = branches(left, right, group.thinned)
+    splits = [split for split in branches(left, right, group.thinned) if _is_sound(state, group, split)]
     if len(group.left) != len(group.right):
         return [split for split in splits if split.grade == "structure"]
     return splits
+
+
+def _is_sound(state: State, group: Group, split: Split) -> bool:
+    """A word that begins two names is no evidence where they go on differently, but where it is what holds them."""
+    if split.depths is None:
+        return True
+    sides = (
+        (state.source, split.left, group.left, split.depths[0]),
+        (state.target, split.right, group.right, split.depths[1]),
+    )
+    for layers, members, everyone, depth in sides:
+        word = layers[members[0]].path[depth - 1]
+        if any(word in layers[index].path for index in everyone if index not in members):
+            return False  # others have it too, further down
+    if len(split.left) != 1:
+        return True
+    ours, theirs = (layers[members[0]] for layers, members, _, _ in sides)
+    if _count_otherwise(ours.path[split.depths[0] :], theirs.path[split.depths[1] :]):
+        return False
+    pairs = zip((ours, theirs), split.depths, strict=True)
+    words = [[token for token in layer.path[depth:] if isinstance(token, str)] for layer, depth in pairs]
+    hold = (depth in containers(layer.text) for layer, depth in zip((ours, theirs), split.depths, strict=True))
+    return all(hold) or not _say_otherwise(*words)
+
+
+def _count_otherwise(one: Path, other: Path) -> bool:
+    """Behind the word that they share, both are numbered, and by other numbers."""
+    return bool(one and other and isinstance(one[0], int) and isinstance(other[0], int) and one[0] != other[0])
 
 
 def _shared_words(state: State, group: Group) -> list[Split]:
@@ -314,9 +343,35 @@ def _shared_words(state: State, group: Group) -> list[Split]:
         others = right.get(word, [])
         if len(members) != len(others) or (len(members) == len(group.left) and len(others) == len(group.right)):
             continue
+        if word not in PARTS and _say_otherwise(_besides(left, word), _besides(right, word)):
+            continue
+        if len(members) == 1 and _count_otherwise(
+            _behind(state.source[members[0]].path, word), _behind(state.target[others[0]].path, word)
+        ):
+            continue
         if len(group.left) == len(group.right) or (len(members) == 1 and _same_end(state, members[0], others[0])):
             return [Split(members, others, "named", f"`{word}` on both sides")]
     return []
+
+
+def _behind(path: Path, word: str) -> Path:
+    """What follows the last place of a word."""
+    at = max((depth for depth, token in enumerate(path) if token == word), default=len(path))
+    return path[at + 1 :]
+
+
+def _besides(having: Mapping[str, list[int]], word: str) -> list[str]:
+    """Other words that exactly the same layers of a group have."""
+    return [other for other, members in having.items() if other != word and members == having[word]]
+
+
+def _say_otherwise(one: Sequence[str], other: Sequence[str]) -> bool:
+    """Both names go on, and differently: `embed_out` and `token_embed` share a word and are two things."""
+    return bool(one and other) and not any(_is_short_for(x, y) or _is_short_for(y, x) for x in one for y in other)
+
+
+def _is_short_for(word: str, longer: str) -> bool:
+    return len(word) >= _SHORT and longer.startswith(word)
 
 
 def _same_end(state: State, a: int, b: int) -> bool:

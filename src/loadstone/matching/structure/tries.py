@@ -64,6 +64,7 @@ class Split:
     evidence: str
     numbers: tuple[Path, int, Path, int] | None = None  # family and number, on the left and on the right
     is_whole: bool = True  # the numbers name these branches alone, not a stretch of a run
+    depths: tuple[int, int] | None = None  # where the word that both share ends, on the left and on the right
 
 
 def branches(left: Trie, right: Trie, thinned: bool = False) -> list[Split]:
@@ -134,12 +135,12 @@ def _by_words(left: Trie, right: Trie, thinned: bool) -> list[Split]:
     a, b = _families(left), _families(right)
     sizes = Counter(len(child.leaves) for child in a), Counter(len(child.leaves) for child in b)
     rest_a, rest_b = list(a), list(b)
-    for size in sizes[0]:
+    for size in () if thinned else sizes[0]:  # where others were taken out, a size says nothing
         if sizes[0][size] != 1 or sizes[1][size] != 1:
             continue
         x = next(child for child in rest_a if len(child.leaves) == size)
         y = next(child for child in rest_b if len(child.leaves) == size)
-        if _family(x) == _family(y) >= (_FAMILY if sizes[0] != sizes[1] or thinned else 2):
+        if _family(x) == _family(y) >= (_FAMILY if sizes[0] != sizes[1] else 2):
             splits.append(Split(x.leaves, y.leaves, "structure", f"{_shown(x.path)} and {_shown(y.path)}, {size} each"))
             rest_a, rest_b = [c for c in rest_a if c is not x], [c for c in rest_b if c is not y]
     for x in list(rest_a):
@@ -148,7 +149,8 @@ def _by_words(left: Trie, right: Trie, thinned: bool) -> list[Split]:
             continue
         same = [c for c in rest_b if c.path and c.path[-1] == token and len(c.leaves) == len(x.leaves)]
         if same:
-            splits.append(Split(x.leaves, same[0].leaves, "named", f"`{token}` on both sides"))
+            depths = len(x.path), len(same[0].path)
+            splits.append(Split(x.leaves, same[0].leaves, "named", f"`{token}` on both sides", depths=depths))
             rest_a, rest_b = [c for c in rest_a if c is not x], [c for c in rest_b if c is not same[0]]
     if len(rest_a) == len(rest_b) == 2:
         splits += _ordinals(rest_a, rest_b)

@@ -133,13 +133,13 @@ def part_of(path: Path, text: str) -> tuple[str, str] | None:
     words = last.split("_")
     for index, word in enumerate(words):
         part = PART_WORDS.get(word.lower(), word.lower())
-        if part in _PARTS:
+        if part in PARTS:
             rest = "_".join((*words[:index], "*", *words[index + 1 :]))
             return parent + dot + rest, part
     return None
 
 
-_PARTS = frozenset(part for parts in FUSED.values() for part in parts) | {"kv"}
+PARTS = frozenset(part for parts in FUSED.values() for part in parts) | {"kv"}
 
 
 def stacking(path: Path) -> str:
