@@ -54,7 +54,8 @@ def open_questions(questions: Sequence[Question], waits: Mapping[str, str], *, s
         evidence = [("model", question.target)]
         if question.places > 1 or waiting:
             places = f"{question.places:,} places like it" if question.places > 1 else "this place"
-            evidence.append(("settles", f"{places}, {waiting:,} tensors" if waiting else places))
+            tensors = f", {waiting:,} {'tensor' if waiting == 1 else 'tensors'}" if waiting else ""
+            evidence.append(("settles", places + tensors))
         if len(options) > _MOST_OPTIONS:
             evidence.append(("options", f"{len(options):,}, of which {_MOST_OPTIONS} are shown"))
         yield Diagnostic(

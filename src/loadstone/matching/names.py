@@ -125,6 +125,8 @@ def make_plan(
         doubts = [doubt for doubt in doubts if not options.strict]  # what waits for an answer is no other architecture
     findings = Findings(schema.slots, sources, strict=options.strict)
     is_refused = any(finding.code == "no-structural-match" for finding in structural)
+    if is_refused:  # says already that nothing is loaded, and why
+        doubts = [doubt for doubt in doubts if doubt.code != "nothing-to-load"]
     pairs = [] if is_refused else near_misses(settled.missing, unexpected)
     explained = sum(len(pair.keys) for pair in pairs) if len(pairs) <= _MOST_RENAMES else 0
     if options.match == "names" and len(settled.missing) > explained:

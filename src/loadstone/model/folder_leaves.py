@@ -13,6 +13,7 @@ from loadstone.dtypes import DTYPES
 from loadstone.io.digests import Digest
 from loadstone.manifest import Fingerprint
 from loadstone.model.saving.memory import pieces_of
+from loadstone.model.saving.plain import refuse_sharded
 from loadstone.writing.folder_plan import Name, Piece
 from loadstone.writing.folder_tree import TENSOR, WEIGHT, Json, encode, unsaveable
 
@@ -172,6 +173,7 @@ def _checked_dtype(tensor: torch.Tensor, place: str) -> str:
     """torch's word for the dtype of a tensor that a shard can hold."""
     word = str(tensor.dtype).removeprefix("torch.")
     dtype = DTYPES.get(word)
+    refuse_sharded(tensor, place)
     if tensor.is_meta:
         raise unsaveable(f"`{place}` is on the meta device and has no values")
     if tensor.layout != torch.strided or tensor.is_nested:

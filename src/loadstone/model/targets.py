@@ -14,7 +14,7 @@ from torch import nn
 
 from loadstone import as_torch
 from loadstone.dtypes import DTYPES
-from loadstone.errors import Diagnostic, MatchError
+from loadstone.errors import Diagnostic, Fix, MatchError
 from loadstone.matching.plan import Action
 from loadstone.model.copying import is_plain_memory
 from loadstone.model.schema import Identity, Place, Walk
@@ -104,7 +104,12 @@ def targets_of(walked: Walk, actions: Iterable[Action]) -> list[Target]:
 def left_on_meta(targets: list[Target]) -> tuple[Diagnostic, ...]:
     """One diagnostic for each tensor on meta that nothing would be put into."""
     return tuple(
-        Diagnostic("left-on-meta", f"`{target.key}` is on the meta device and has no source", keys=target.keys)
+        Diagnostic(
+            "left-on-meta",
+            f"`{target.key}` is on the meta device and has no source",
+            fixes=(Fix("construct it with values", "loadstone.build(FACTORY, FILE)"),),
+            keys=target.keys,
+        )
         for target in targets
         if target.tensor.is_meta and target.filling is None and not is_counter(target)
     )

@@ -19,6 +19,7 @@ _PLAIN = frozenset(
 )
 _DICTS = frozenset((dict, OrderedDict, Counter))
 _KEYS = (str, int, float, bool, bytes, type(None))
+_SHARDED = frozenset(("DTensor", "ShardedTensor", "FlatParameter"))
 _TENSORS = (torch.Tensor, torch.nn.Parameter)
 _DEPTH = 100
 
@@ -47,6 +48,7 @@ def dense_tensors(content: object) -> dict[str, torch.Tensor]:
         if not isinstance(value, torch.Tensor):
             raise unsaveable(f"`{key}` is a {type(value).__name__}, a .safetensors file holds tensors only")
         dtype = DTYPES.get(str(value.dtype).removeprefix("torch."))
+        refuse_sharded(value, key)
         kind = "on the meta device" if value.is_meta else str(value.layout).removeprefix("torch.")
         if not is_dense(value):
             raise unsaveable(f"`{key}` is {kind}, a .safetensors file holds dense tensors only")
@@ -60,6 +62,14 @@ def dense_tensors(content: object) -> dict[str, torch.Tensor]:
 def is_dense(tensor: torch.Tensor) -> bool:
     """It has a storage with its values."""
     return not tensor.is_meta and tensor.layout == torch.strided and not tensor.is_nested
+
+
+def refuse_sharded(tensor: torch.Tensor, place: str) -> None:
+    """Raise SaveError for a tensor of which this process holds a part: a file of parts looks whole and is not."""
+    if type(tensor).__name__ in _SHARDED:
+        message = f"`{place}` is sharded over several processes ({type(tensor).__name__}); this one holds a part of it"
+        way = "get_model_state_dict(model, options=StateDictOptions(full_state_dict=True))"
+        raise unsaveable(message, Fix("gather it on every rank, and save on one", way))
 
 
 def unsaveable(message: str, *fixes: Fix) -> SaveError:
@@ -89,6 +99,7 @@ def _check(value: object, place: str, depth: int) -> None:
 
 
 def _check_tensor(value: torch.Tensor, place: str) -> None:
+    refuse_sharded(value, place)
     if value.is_meta:
         raise unsaveable(f"`{place}` is on the meta device and has no values")
     if type(value) not in _TENSORS and type(value) not in torch.serialization.get_safe_globals():
