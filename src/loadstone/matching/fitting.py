@@ -52,6 +52,11 @@ class Fitter:
         """A person said what happens to this slot: it keeps its values, or is adapted."""
         return self._fresh.first(key) is not None or self._adapt.first(key) is not None
 
+    def is_adapted(self, key: str) -> bool:
+        """A person said how this slot takes a tensor of another size."""
+        pattern = self._adapt.first(key)
+        return pattern is not None and self._fresh.first(key) is None and self.options.adapt[pattern] != "fresh"
+
     def fit(
         self, slot: Slot, candidate: Candidate, dtype: str | None = None, shape: tuple[int, ...] | None = None
     ) -> Fit:

@@ -88,13 +88,20 @@ def make_plan(
     questions: tuple[Question, ...] = ()
     admissible = 0.0
     if options.match == "structure" and (options.rules or not _is_settled(settled, claims, schema)):
+        names = {one.name for one in candidates}
         structure = by_structure(
-            schema, candidates, lambda key: key in migrated.computed or fitter.is_decided(key), options
+            schema,
+            candidates,
+            lambda key: (
+                key in migrated.computed or (fitter.is_decided(key) and (key in names or not fitter.is_adapted(key)))
+            ),
+            options,
         )
         claims = by_name(structure.candidates)
         settled = settle(schema, claims, {**migrated.computed, **structure.computed}, fitter)
         settled.wait(structure.waiting)
         settled.keep(structure.kept)
+        settled.explain(structure.nearest)
         unexpected += structure.unplaced
         leftover += [*structure.lines, *(_unplaced(one) for one in structure.unplaced)]
         hashes = hashes_of(sources, schema.slots)

@@ -71,6 +71,12 @@ class Settled:
             if self.actions[key].status == "missing":
                 self.actions[key] = Action("kept", None, key, *reason)
 
+    def explain(self, reasons: Mapping[str, str]) -> None:
+        """Say of slots without a source what comes nearest to them."""
+        for key, why in reasons.items():
+            if self.actions[key].status == "missing":
+                self.actions[key] = Action("missing", None, key, "no source", why)
+
 
 def settle(
     schema: Schema, claims: Mapping[str, list[Candidate]], computed: Mapping[str, Computed], fitter: Fitter

@@ -26,6 +26,7 @@ from loadstone.matching.key_rules import KeyRule, expand
 from loadstone.matching.options import Options
 from loadstone.matching.plan import Action
 from loadstone.matching.schema import Schema, Slot
+from loadstone.matching.selection import Patterns
 from loadstone.matching.settle import Computed
 from loadstone.matching.step_shapes import tidied
 from loadstone.matching.structure import GRADES, Assignment, Item, Match, Question, match
@@ -45,6 +46,7 @@ class Structural:
         lines: for sources that go into a target beside others, or wait for an answer.
         waiting: model key → why it waits for an answer.
         kept: model key → how and why it keeps the values it has.
+        nearest: model key without a source → what comes nearest to it.
         findings: questions, a refusal, rules and answers that do not fit.
         questions: what is open, with the checkpoint's keys.
         admissible: log10 of the number of ways to pair what is open.
@@ -58,6 +60,7 @@ class Structural:
     lines: list[Action] = field(default_factory=list)
     waiting: dict[str, str] = field(default_factory=dict)
     kept: dict[str, tuple[str, str]] = field(default_factory=dict)
+    nearest: dict[str, str] = field(default_factory=dict)
     findings: list[Diagnostic] = field(default_factory=list)
     questions: tuple[Question, ...] = ()
     admissible: float = 0.0
@@ -111,7 +114,8 @@ def by_structure(
         # what rules say is not counted: with no question left, nothing is open
         result.admissible = found.admissible if questions or not options.rules else 0.0
         result.findings += open_questions(result.questions, result.waiting, strict=options.strict)
-    _leave(result, named, schema)
+    left = _resized(result, found, named, slots, options)
+    _leave(result, left, schema)
     result.findings += unread
     readable = {target: text for target, text in options.answers.items() if target in answers}
     result.findings += unfit_answers(
@@ -259,6 +263,24 @@ def _wait(result: Structural, trial: Trial, named: Mapping[str, Candidate]) -> N
             if key not in placed:
                 result.lines.append(Action("ambiguous", key, None, "open question", why))
                 placed.add(key)
+
+
+def _resized(
+    result: Structural, found: Match, named: Mapping[str, Candidate], slots: Mapping[str, Slot], options: Options
+) -> dict[str, Candidate]:
+    """Give what `adapt` names the one tensor left over that is like it but for a length; all others, by name."""
+    left = dict(named)
+    adapted = Patterns(options.adapt, slots)
+    spare = {one.key: one.near for one in found.unmatched_source}
+    for one in found.unmatched_target if found.verdict != "refused" else ():
+        key = next((name for name in spare if one.near.startswith(f"`{name}` ")), None)
+        if key is None or not spare[key].startswith(f"`{one.key}` ") or one.key in result.assignments:
+            continue
+        result.nearest[one.key] = one.near.replace(f"`{key}`", f"`{named[key].key}`")
+        if adapted.first(one.key) is not None:
+            how = "by structure, resized: the only one left over that is like it but for a length"
+            result.candidates.append(left.pop(key).renamed(one.key, how, one.near))
+    return left
 
 
 def _leave(result: Structural, named: Mapping[str, Candidate], schema: Schema) -> None:
