@@ -31,7 +31,8 @@ def main() -> int:
         figures += show(structural.plan_by_structure())
         figures += show(stall.all_figures(folder))
     parameters = sum(tensor.numel() for tensor in files.model_on_meta().state_dict().values())
-    report.write(figures, bars + meta_bars + proved_bars + other_bars + saving_bars, layers=files.LAYERS, parameters=parameters)
+    all_bars = bars + meta_bars + proved_bars + other_bars + saving_bars
+    report.write(figures, all_bars, layers=files.LAYERS, parameters=parameters)
     print("written: docs/benchmarks.md, docs/benchmarks.svg")
     return 0 if all(figure.holds for figure in figures) else 1
 
