@@ -114,7 +114,8 @@ def headline(given: Scores, seen: Scores, kept: Scores, notes: Notes) -> str:
         f"`{best}`, the best of the others, reaches {count(rows, best)['EQUAL']}. "
         f"On families that came later it is {reached}. "
         f"Of the {len(decided)} pairs that names and shapes decide, {wrong} are wrong. "
-        f"Of the {len(others)} that they do not, {claimed} are claimed in full all the same, and {left} with the source model to compare outputs with."
+        f"Of the {len(others)} that they do not, {claimed} are claimed in full all the same, "
+        f"and {left} with the source model to compare outputs with."
     )
 
 
