@@ -271,10 +271,10 @@ def _resized(
     """Give what `adapt` names the one tensor left over that is like it but for a length; all others, by name."""
     left = dict(named)
     adapted = Patterns(options.adapt, slots)
-    spare = {one.key: one.near for one in found.unmatched_source}
+    spare = {one.key: one.nearest for one in found.unmatched_source}
     for one in found.unmatched_target if found.verdict != "refused" else ():
-        key = next((name for name in spare if one.near.startswith(f"`{name}` ")), None)
-        if key is None or not spare[key].startswith(f"`{one.key}` ") or one.key in result.assignments:
+        key = one.nearest
+        if spare.get(key) != one.key or one.key in result.assignments:
             continue
         result.nearest[one.key] = one.near.replace(f"`{key}`", f"`{named[key].key}`")
         if adapted.first(one.key) is not None:

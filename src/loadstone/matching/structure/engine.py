@@ -49,20 +49,26 @@ def match(source: Sequence[Item], target: Sequence[Item], *, answers: Mapping[st
     pairs = inner(source, target)
     if not pairs or _settled(found, source, target, answers).verdict == "complete":
         return found
+    is_rotary = all(may_be_rotary(layers(items)) for items in (source, target))  # tables may lie outside a container
     for ours, theirs in pairs:
-        better = _inside(source, target, answers, ours, theirs)
+        better = _inside(source, target, answers, (ours, theirs), is_rotary=is_rotary)
         if better is not None and len(better.assignments) > len(found.assignments) * (found.verdict != "refused"):
             return better
     return found
 
 
 def _inside(
-    source: Sequence[Item], target: Sequence[Item], answers: Mapping[str, str], ours: str, theirs: str
+    source: Sequence[Item],
+    target: Sequence[Item],
+    answers: Mapping[str, str],
+    containers: tuple[str, str],
+    *,
+    is_rotary: bool,
 ) -> Match | None:
     """The match of two containers that are the same network, and of what lies outside; None where they are not."""
+    ours, theirs = containers
     mine, others = within(source, ours)
     wanted, besides = within(target, theirs)
-    is_rotary = all(may_be_rotary(layers(items)) for items in (source, target))  # tables may lie outside
     core = _match(mine, wanted, _about(answers, wanted), is_rotary=is_rotary)
     if _settled(core, mine, wanted, answers).verdict != "complete":
         return None

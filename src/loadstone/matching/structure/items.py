@@ -115,6 +115,7 @@ class Question:
 class Unmatched:
     key: str
     near: str  # what comes closest on the other side and what speaks against it; may be empty
+    nearest: str = ""  # the key of what comes closest
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from loadstone.matching.structure.arithmetic import Sum
 from loadstone.matching.structure.items import Item
 from loadstone.matching.structure.steps import Permute, Reshape, Step
-from loadstone.matching.structure.words import Path, place
+from loadstone.matching.structure.words import Path, holders, place
 
 _COUNTED_DTYPES = ("float", "bfloat", "complex", "half", "double")
 
@@ -77,7 +77,6 @@ class Layer:
     path: Path
     text: str
     parts: dict[str, Part]  # role → tensor
-    square: bool = False  # its orientation is not proven: square, and nothing in its block says more
     assumed: str = ""  # what joining its parts took for granted; to be asked
 
     signature: Signature = field(init=False)  # a tensor that stands alone has no role in it
@@ -119,19 +118,16 @@ def _oriented(found: Sequence[tuple[Path, str, dict[str, Item]]]) -> list[Layer]
     for _, text, roles in found:
         proven = _orientation(roles)
         if proven is not None:
-            for scope in _scopes(text):
+            for scope in holders(text):
                 says.setdefault(scope, set()).add(proven)
     made = []
     for path, text, roles in found:
         turned = _orientation(roles)
-        unsure = False
         if turned is None:
-            evidence = next((says[scope] for scope in _scopes(text) if scope in says), {False})
-            has_bias = "bias" in roles and _is_square(roles)
-            turned = has_bias and evidence == {True}
-            unsure = has_bias and len(evidence) > 1
+            evidence = next((says[scope] for scope in holders(text) if scope in says), {False})
+            turned = "bias" in roles and _is_square(roles) and evidence == {True}
         parts = {role: Part(*_canonical(role, item, roles, turned)) for role, item in roles.items()}
-        made.append(Layer(path, text, parts, unsure))
+        made.append(Layer(path, text, parts))
     return made
 
 
@@ -152,15 +148,6 @@ def _orientation(roles: dict[str, Item]) -> bool | None:
 def _is_square(roles: dict[str, Item]) -> bool:
     weight = roles.get("weight")
     return weight is not None and len(weight.shape) == 2 and weight.shape[0] == weight.shape[1]
-
-
-def _scopes(text: str) -> list[str]:
-    """Containers of a layer, nearest first, up to the whole."""
-    scopes = []
-    while text:
-        text = text.rpartition(".")[0]
-        scopes.append(text)
-    return scopes
 
 
 def _canonical(

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 
 from loadstone.matching.structure.layers import Layer
 from loadstone.matching.structure.solve import State
+from loadstone.matching.structure.words import holders
 
 _WHOLE = 3  # layers of a container that is whole, at least
 _FEW = 100  # layers that a head, a vocabulary or channels of another size touch, at most
@@ -44,7 +45,7 @@ class _Side:
     def __post_init__(self) -> None:
         for index, layer in enumerate(self.layers):
             if layer.elements > 1:
-                for container in _containers(layer.text):
+                for container in _around(layer):
                     self.inside.setdefault(container, []).append(index)
                     if index in self.over:
                         self.left_in[container] = self.left_in.get(container, 0) + 1
@@ -53,15 +54,13 @@ class _Side:
 
     def nearest(self, index: int) -> str:
         """The smallest container that holds anything else; "" is the whole model."""
-        return next(
-            each for each in _containers(self.layers[index].text) if not each or len(self.inside.get(each, ())) > 1
-        )
+        return next(each for each in _around(self.layers[index]) if not each or len(self.inside.get(each, ())) > 1)
 
     def is_whole_around(self, index: int) -> bool:
         """A container below the model has several layers and none left over."""
         return any(
             each and len(self.inside.get(each, ())) >= _WHOLE and each not in self.left_in
-            for each in _containers(self.layers[index].text)
+            for each in _around(self.layers[index])
         )
 
     def is_foreign(self, index: int) -> bool:
@@ -134,14 +133,14 @@ def _is_elsewhere(mine: _Side, other: _Side, index: int, partner: int) -> bool:
         return False
     if container not in mine.beside:
         paired = [i for i in mine.inside[container] if i in mine.partner]
-        held = Counter(each for i in paired for each in _containers(other.layers[mine.partner[i]].text))
+        held = Counter(each for i in paired for each in _around(other.layers[mine.partner[i]]))
         mine.beside[container] = paired, held
     paired, held = mine.beside[container]
     if len(paired) < 3:
         return False
     witness = paired[1] if paired[0] == index else paired[0]
-    own = _containers(other.layers[partner].text)
-    around = _containers(other.layers[mine.partner[witness]].text)
+    own = _around(other.layers[partner])
+    around = _around(other.layers[mine.partner[witness]])
     return any(each and each not in own and held[each] == len(paired) - 1 for each in around)
 
 
@@ -188,13 +187,9 @@ def _changes(one: Layer, other: Layer) -> set[tuple[int, int]] | None:
     return {lengths for have, wanted in pairs for lengths in zip(have, wanted, strict=True) if lengths[0] != lengths[1]}
 
 
-def _containers(text: str) -> list[str]:
-    """Of a layer, nearest first, up to the whole model."""
-    found = []
-    while text:
-        text = text.rpartition(".")[0]
-        found.append(text)
-    return found or [""]
+def _around(layer: Layer) -> list[str]:
+    """The containers of a layer, nearest first; the whole model for one that is all of it."""
+    return holders(layer.text) or [""]
 
 
 def _template(layer: Layer) -> str:

@@ -7,10 +7,11 @@ Then the two belong together, and the values go along.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from loadstone.matching.structure.items import Assignment, Item, Taken
 from loadstone.matching.structure.steps import Reshape
+from loadstone.matching.structure.words import holders
 
 _INTEGERS = frozenset(("int64", "int32", "int16"))  # smaller ones may be quantised weights
 
@@ -31,7 +32,7 @@ def tables(found: Mapping[str, Assignment], source: Sequence[Item], target: Sequ
     scopes = _scopes(found)
     pairs: dict[str, Item] = {}
     for item in wanted:
-        for container in _containers(item.key):
+        for container in holders(item.key):
             scope = scopes.get(container)
             if scope is None:
                 continue
@@ -62,7 +63,7 @@ def _scopes(found: Mapping[str, Assignment]) -> dict[str, str]:
     scopes: dict[str, str] = {}
     for key, assignment in found.items():
         layers = [taken.key.rpartition(".")[0] for taken in assignment.sources]
-        for depth, container in enumerate(_containers(key)):
+        for depth, container in enumerate(holders(key)):
             for layer in layers:  # above a layer, what holds it is what counts
                 holder = layer if depth == 0 else layer.rpartition(".")[0]
                 scope = f"{holder}." if holder else ""
@@ -81,13 +82,6 @@ def _common(one: str, other: str) -> str:
 def _below(items: Sequence[Item]) -> dict[str, list[Item]]:
     found: dict[str, list[Item]] = {}
     for item in items:
-        for container in _containers(item.key):
+        for container in holders(item.key):
             found.setdefault(container, []).append(item)
     return found
-
-
-def _containers(key: str) -> Iterator[str]:
-    """Of a tensor, nearest first, up to the whole model."""
-    while key:
-        key = key.rpartition(".")[0]
-        yield key

@@ -42,12 +42,13 @@ def _with_near(items: Sequence[Item], others: Sequence[Item]) -> tuple[Unmatched
     for item in items:
         known = [shelf for shelf in _shelves(item) if shelf in shelves]
         near = {shelf: sizes[shelf] - len(shelves[shelf].get(item.shape, ())) for shelf in known}
-        text = ""
+        text = nearest = ""
         if sum(near.values()) == 1:
             [shelf] = (shelf for shelf, count in near.items() if count)
             [one] = (other for shape, alike in shelves[shelf].items() if shape != item.shape for other in alike)
+            nearest = one.key
             text = f"`{one.key}` is {_times(one.shape)}, this is {_times(item.shape)}"
-        result.append(Unmatched(item.key, text))
+        result.append(Unmatched(item.key, text, nearest))
     return tuple(result)
 
 

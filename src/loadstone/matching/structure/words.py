@@ -60,6 +60,15 @@ def telling(path: Path) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
+def holders(text: str) -> list[str]:
+    """The containers of a layer or a tensor by its dotted name, nearest first, up to "" for the whole model."""
+    found = []
+    while text:
+        text = text.rpartition(".")[0]
+        found.append(text)
+    return found
+
+
 def blank(path: Path) -> tuple[str, ...]:
     """The path without its numbers: what all members of a family share."""
     return tuple("#" if isinstance(token, int) else token for token in path)
