@@ -131,30 +131,47 @@ def _run(node: Trie) -> list[Trie] | None:
 
 
 def _by_words(left: Trie, right: Trie, thinned: bool) -> list[Split]:
-    splits: list[Split] = []
     a, b = _families(left), _families(right)
+    by_size = [] if thinned else _by_size(a, b)  # where others were taken out, a size says nothing
+    by_word = _by_shared_word(*_rest(a, b, by_size))
+    found = [*by_size, *by_word]
+    rest_a, rest_b = _rest(a, b, found)
+    ordinals = _ordinals(rest_a, rest_b) if len(rest_a) == len(rest_b) == 2 else []
+    return [split for _, _, split in found] + ordinals
+
+
+def _by_size(a: list[Trie], b: list[Trie]) -> list[tuple[Trie, Trie, Split]]:
+    """Numbered families that nothing on their side is as large as."""
+    one, other = ({len(child.leaves): child for child in side} for side in (a, b))
     sizes = Counter(len(child.leaves) for child in a), Counter(len(child.leaves) for child in b)
-    rest_a, rest_b = list(a), list(b)
-    for size in () if thinned else sizes[0]:  # where others were taken out, a size says nothing
-        if sizes[0][size] != 1 or sizes[1][size] != 1:
-            continue
-        x = next(child for child in rest_a if len(child.leaves) == size)
-        y = next(child for child in rest_b if len(child.leaves) == size)
-        if _family(x) == _family(y) >= (_FAMILY if sizes[0] != sizes[1] else 2):
-            splits.append(Split(x.leaves, y.leaves, "structure", f"{_shown(x.path)} and {_shown(y.path)}, {size} each"))
-            rest_a, rest_b = [c for c in rest_a if c is not x], [c for c in rest_b if c is not y]
-    for x in list(rest_a):
+    least = 2 if sizes[0] == sizes[1] else _FAMILY
+    return [
+        (x, y, Split(x.leaves, y.leaves, "structure", f"{_shown(x.path)} and {_shown(y.path)}, {size} each"))
+        for size, x in one.items()
+        if sizes[0][size] == sizes[1][size] == 1
+        for y in (other[size],)
+        if _family(x) == _family(y) >= least
+    ]
+
+
+def _by_shared_word(a: list[Trie], b: list[Trie]) -> list[tuple[Trie, Trie, Split]]:
+    """Branches that the same word leads to, of the same size."""
+    named = {(child.path[-1], len(child.leaves)): child for child in reversed(b) if child.path}
+    found = []
+    for x in a:
         token = x.path[-1] if x.path else ""
         if isinstance(token, int) or token == "":
             continue
-        same = [c for c in rest_b if c.path and c.path[-1] == token and len(c.leaves) == len(x.leaves)]
-        if same:
-            depths = len(x.path), len(same[0].path)
-            splits.append(Split(x.leaves, same[0].leaves, "named", f"`{token}` on both sides", depths=depths))
-            rest_a, rest_b = [c for c in rest_a if c is not x], [c for c in rest_b if c is not same[0]]
-    if len(rest_a) == len(rest_b) == 2:
-        splits += _ordinals(rest_a, rest_b)
-    return splits
+        y = named.pop((token, len(x.leaves)), None)
+        if y is not None:
+            depths = len(x.path), len(y.path)
+            found.append((x, y, Split(x.leaves, y.leaves, "named", f"`{token}` on both sides", depths=depths)))
+    return found
+
+
+def _rest(a: list[Trie], b: list[Trie], taken: list[tuple[Trie, Trie, Split]]) -> tuple[list[Trie], list[Trie]]:
+    gone = {id(node) for x, y, _ in taken for node in (x, y)}
+    return [node for node in a if id(node) not in gone], [node for node in b if id(node) not in gone]
 
 
 def _families(node: Trie) -> list[Trie]:
