@@ -108,7 +108,8 @@ def is_positive(pair: dict[str, Any]) -> bool:
 
 
 def items(pair: dict[str, Any]) -> tuple[list[Item], list[Item]]:
-    source = [Item(key, tuple(shape), dtype) for key, shape, dtype in pair["source"]]
+    same = pair["same"]
+    source = [Item(key, tuple(shape), dtype, storage=same.get(key, key)) for key, shape, dtype in pair["source"]]
     target = [Item(key, tuple(shape), *rest) for key, shape, *rest in pair["target"]]
     return source, target
 
