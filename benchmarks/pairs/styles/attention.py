@@ -23,11 +23,11 @@ TWO_NORMS = (
 ATTENTIONS = ("attn", "attention", "self_attn", "att", "mixer", "attention.self", "self_attention")
 FEEDS = ("mlp", "feed_forward", "ffn", "ff", "mlp.net", "feedforward")
 QKV = (("q_proj", "k_proj", "v_proj"), ("wq", "wk", "wv"), ("query", "key", "value"), ("to_q", "to_k", "to_v"),
-       ("lin.0", "lin.1", "lin.2"), ("linear_q", "linear_k", "linear_v"), ("q", "k", "v"),
+       ("linear_q", "linear_k", "linear_v"), ("q", "k", "v"),
        ("W_query", "W_key", "W_value"))  # fmt: skip
 JOINED = ("c_attn", "qkv", "in_proj", "in_proj_{leaf}", "Wqkv", "to_qkv", "qkv_proj")
 HALF_JOINED = (("to_q", "to_kv"), ("q", "kv"), ("q_proj", "kv_proj"))
-OUTS = ("out_proj", "proj", "wo", "c_proj", "to_out.0", "dense", "output.dense", "out", "lin.3", "o_proj")
+OUTS = ("out_proj", "proj", "wo", "c_proj", "to_out.0", "dense", "output.dense", "out", "o_proj")
 TWO_LINEARS = (("fc1", "fc2"), ("c_fc", "c_proj"), ("w1", "w2"), ("0", "2"), ("net.0", "net.3"),
                ("linear1", "linear2"), ("intermediate", "output"), ("dense_h_to_4h", "dense_4h_to_h"), ("in", "out"),
                ("fc_in", "fc_out"), ("expand", "shrink"), ("intermediate.dense", "output.dense"))  # fmt: skip
@@ -75,6 +75,9 @@ def attention_rows(dice: Random, container: str, *, heads: int, prefix: str = ""
     how = dice.random()
     q, k, v = (prefix + role for role in "qkv")
     rows: list[tuple[str, str]]
+    if how < 0.05:  # as in The Annotated Transformer
+        names, last = [f"linears.{n}" for n in range(3)], "linears.3"
+        return within(container, *zip(names, (q, k, v), strict=True), (last, f"{prefix}o"))
     if how < 0.5:
         rows = list(zip(dice.choice(QKV), (q, k, v), strict=True))
     elif how < 0.85:

@@ -95,9 +95,9 @@ def _answer(pair: Pair, question: Question, answers: dict[str, str]) -> Match | 
     """The match with the first option that fills the tensor rightly, which is added to the answers."""
     for option in question.options:
         attempt = match(pair.source.items, pair.target.items, answers={**answers, question.target: option})
-        if question.target in attempt.assignments and all(
-            each.target != question.target for each in wrong(pair, attempt)
-        ):
+        bad = {each.target for each in wrong(pair, attempt)}
+        is_right = not bad if question.kind == "tied" else question.target not in bad  # of two tensors both are asked
+        if question.target in attempt.assignments and is_right:
             answers[question.target] = option
             return attempt
     return None

@@ -8,7 +8,6 @@ from random import Random
 from benchmarks.pairs.styles.attention import (
     LAST,
     POSITIONS,
-    QKV,
     TOKENS,
     TWO_LINEARS,
     block,
@@ -39,7 +38,12 @@ EMBEDDINGS = (("encoder.embed_tokens", "decoder.embed_tokens"), ("src_embed.0", 
 ENDS = (("encoder.layer_norm", "decoder.layer_norm"), ("encoder.norm", "decoder.norm"), ("enc_norm", "dec_norm"),
         ("encoder.final_norm", "decoder.final_norm"))  # fmt: skip
 GENERATORS = ("generator", "generator.proj", "lm_head", "head", "final_proj", "output_projection")
-CROSSING_OUTS = ("out_proj", "o", "linears.3", "o_proj", "out", "proj")
+WAYS = (  # q, k, v and the way out
+    ("q_proj", "k_proj", "v_proj", "out_proj"), ("q", "k", "v", "o"), ("wq", "wk", "wv", "wo"),
+    ("linears.0", "linears.1", "linears.2", "linears.3"), ("query", "key", "value", "out"),
+    ("to_q", "to_k", "to_v", "to_out.0"), ("linear_q", "linear_k", "linear_v", "linear_out"),
+    ("w_qs", "w_ks", "w_vs", "fc"), ("W_Q", "W_K", "W_V", "linear"),
+)  # fmt: skip
 JOINED = ("in_proj", "in_proj_{leaf}", "qkv", "c_attn")
 
 
@@ -66,8 +70,8 @@ def crossing(dice: Random) -> list[Part]:
 
 def crossing_rows(dice: Random, parts: Sequence[Part]) -> list[Row]:
     *blocks, own, norm1, cross, cross_norm, feed, norm2, dec_norm2 = dice.choice(SIDES)
-    is_joined, out = dice.random() < 0.3, dice.choice(CROSSING_OUTS)
-    names = dice.choice((*QKV, ("linears.0", "linears.1", "linears.2")))
+    is_joined = dice.random() < 0.3
+    *names, out = dice.choice(WAYS)
     joined, linears = dice.choice(JOINED), dice.choice(TWO_LINEARS)
 
     def attention(prefix: str) -> list[tuple[str, str]]:
@@ -138,15 +142,15 @@ def towers_rows(dice: Random, parts: Sequence[Part]) -> list[Row]:
 # recurrent -----------------------------------------------------------------------------------------------------------
 
 TORCH_CELLS = ("rnn", "lstm", "gru", "encoder.rnn", "encoder.lstm")
-OWN_CELLS = (  # input and hidden matrix of layer n, and of layer n backwards
-    ("cells.{n}.x2h", "cells.{n}.h2h", "cells_reverse.{n}.x2h", "cells_reverse.{n}.h2h"),
-    ("layers.{n}.i2h", "layers.{n}.h2h", "layers.{n}.back_i2h", "layers.{n}.back_h2h"),
-    ("forward_cells.{n}.input", "forward_cells.{n}.hidden", "backward_cells.{n}.input", "backward_cells.{n}.hidden"),
-    ("rnn{n:+1}.w_in", "rnn{n:+1}.w_rec", "rnn{n:+1}_rev.w_in", "rnn{n:+1}_rev.w_rec"),
-    ("layers.{n}.fwd.W", "layers.{n}.fwd.U", "layers.{n}.bwd.W", "layers.{n}.bwd.U"),
-)
-GATES = {"lstm": "ifgo", "gru": "rzn"}
-ORDERS = {"lstm": ("ifgo", "ifgo", "ifog"), "gru": ("rzn", "rzn", "zrn")}  # in code of one's own
+OWN_CELLS = (  # input and hidden matrix of layer n, and of layer n backwards; how LSTM and GRU stack their gates
+    ("cells.{n}.x2h", "cells.{n}.h2h", "cells_reverse.{n}.x2h", "cells_reverse.{n}.h2h", "ifgo", "rzn"),
+    ("layers.{n}.i2h", "layers.{n}.h2h", "layers.{n}.back_i2h", "layers.{n}.back_h2h", "ifog", "zrn"),
+    ("forward_cells.{n}.input", "forward_cells.{n}.hidden", "backward_cells.{n}.input", "backward_cells.{n}.hidden",
+     "ifgo", "zrn"),
+    ("rnn{n:+1}.w_in", "rnn{n:+1}.w_rec", "rnn{n:+1}_rev.w_in", "rnn{n:+1}_rev.w_rec", "ifgo", "rzn"),
+    ("layers.{n}.fwd.W", "layers.{n}.fwd.U", "layers.{n}.bwd.W", "layers.{n}.bwd.U", "ifog", "rzn"),
+)  # fmt: skip
+GATES = {"lstm": "ifgo", "gru": "rzn"}  # as torch stacks them
 RNN_TOKENS = ("embedding", "embed", "emb", "word_emb", "encoder.embedding", "token_embedding")
 RNN_HEADS = ("fc", "linear", "out", "decoder", "classifier", "head")
 
@@ -175,7 +179,8 @@ def recurrent_rows(dice: Random, parts: Sequence[Part]) -> list[Row]:
                 name = f"{cell}.{{leaf}}_{matrix}_l{{n}}{end}"
                 rows.append(row(name, _stacked(f"{direction}{matrix}_", gates)))
         return rows + outer
-    names, gates = dice.choice(OWN_CELLS), dice.choice(ORDERS[kind])
+    *names, lstm, gru = dice.choice(OWN_CELLS)
+    gates = lstm if kind == "lstm" else gru
     roles = ("ih_", "hh_", "back_ih_", "back_hh_")
     return outer + [row(name, _stacked(role, gates)) for name, role in zip(names, roles, strict=True)]
 
