@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from benchmarks.pairs.origin import origin
 from benchmarks.pairs.styles.kinds import Pair
 from loadstone.matching.structure import Match, Question, match
-from loadstone.matching.structure.layers import counts
+from loadstone.matching.structure.gathering import counts
 
 MOST_ANSWERS = 3
 
