@@ -28,7 +28,7 @@ _START = "^"  # of a path: all of `norm` is another ending than that of `downsam
 class Lore:
     endings: dict[Path, dict[Path, int]] = field(default_factory=dict)
     backward: dict[Path, dict[Path, None]] = field(default_factory=dict)
-    templates: dict[tuple[Path, Path], None] = field(default_factory=dict)
+    templates: dict[tuple[Path, Path], dict[Signature, None]] = field(default_factory=dict)  # pairs without numbers
     left: dict[str, int] = field(default_factory=dict)  # word → pairs whose source has it
     right: dict[str, int] = field(default_factory=dict)
     both: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -40,8 +40,8 @@ class Lore:
         self._learn_endings(*marked, said=said)
         bare = blank(source.path), blank(target.path)
         if bare not in self.templates:  # once is as good as often
-            self.templates[bare] = None
             self._learn_endings(*bare)
+        self.templates.setdefault(bare, {})[source.signature] = None
         ours, theirs, signature = telling(source.path), telling(target.path), source.signature
         for word in theirs:
             self.right[word] = self.right.get(word, 0) + 1
@@ -80,7 +80,12 @@ class Lore:
             y = _classes([blank(path) for path in theirs] if is_bare else [marked[1][b] for b in right], right)
             found = self._by_endings(x, y, 1 if is_bare else _ENOUGH) if len(x) == len(y) else {}
             sides = (ours, left), (theirs, right)
-            splits = [split for ends, split in found.items() if self._says_one_thing(ends, split, sides)]
+            alike = source[left[0]].signature
+            splits = [
+                split
+                for ends, split in found.items()
+                if self._says_one_thing(ends, split, sides) and not (is_bare and self._says_otherwise(*ends, alike))
+            ]
             if splits:
                 return splits
         return self._by_words(source, ours, theirs, left, right)
@@ -101,6 +106,13 @@ class Lore:
                 words = f"`{_shown(x)}` is `{_shown(y)}` elsewhere"
                 splits[x, y] = Split(members, right[y], "rule", words)
         return splits
+
+    def _says_otherwise(self, x: Path, y: Path, signature: Signature) -> bool:
+        """A layer of these shapes ends in the one and has a partner that does not end in the other."""
+        return any(
+            signature in signatures and _ends(source, x) and not _ends(target, y)
+            for (source, target), signatures in self.templates.items()
+        )
 
     def _says_one_thing(
         self, ends: tuple[Path, Path], split: Split, sides: Sequence[tuple[Sequence[Path], Sequence[int]]]
