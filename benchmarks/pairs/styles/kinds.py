@@ -41,7 +41,9 @@ KINDS = {
         vision, vision_rows, ("head dist_head", "last_norm"), ("dist dist_head", "scale1 scale2", "patch"), "n"
     ),
     "crossing": Kind(crossing, crossing_rows, ("head",), ("source", "enc_last", "enc_last dec_last"), "n"),
-    "towers": Kind(towers, towers_rows, ("one_proj two_proj",), ("one_positions", "two_positions", "two_last"), "n"),
+    "towers": Kind(
+        towers, towers_rows, ("one_proj two_proj",), ("one_positions two_positions", "one_last two_last"), "n"
+    ),
     "residual": Kind(
         residual, residual_rows, ("head", "last_norm"), ("reduce expand", "stem_norm", "shortcut shortcut_norm"), "s"
     ),

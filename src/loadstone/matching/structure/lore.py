@@ -84,7 +84,7 @@ class Lore:
             splits = [
                 split
                 for ends, split in found.items()
-                if self._says_one_thing(ends, split, sides) and not (is_bare and self._says_otherwise(*ends, alike))
+                if self._says_one_thing(ends, split, sides) and not self._says_otherwise(*ends, alike)
             ]
             if splits:
                 return splits
@@ -108,8 +108,8 @@ class Lore:
         return splits
 
     def _says_otherwise(self, x: Path, y: Path, signature: Signature) -> bool:
-        """A layer of these shapes ends in the one and has a partner that does not end in the other."""
-        return any(
+        """A layer of these shapes ends in the one, not by number, and has a partner that ends not in the other."""
+        return not any("/" in str(token) for token in x) and any(
             signature in signatures and _ends(source, x) and not _ends(target, y)
             for (source, target), signatures in self.templates.items()
         )

@@ -274,6 +274,8 @@ def _near(
         count, scope = state.scope(mine, path[:depth])
         if not count:
             continue
+        if how == _LACKING and count == len(state.pairs):
+            return []  # what holds everything else says nothing
         if count == 1:
             if how == _LACKING:
                 return []
