@@ -58,11 +58,11 @@ def take_doubts(
         is_rotary: positions may be rotary, for all that lies beside these layers.
     """
     is_rotary = is_rotary or (may_be_rotary(state.source) and may_be_rotary(state.target))
-    both = {
-        text: _both(state, stacked(state.source), stacked(state.target))
-        for text, stacked in ((_HALVES, halved), (_GATES, cells))
+    otherwise = {
+        _HALVES: _otherwise(state, halved(state.source), halved(state.target)),
+        _GATES: _beside(state, _otherwise(state, cells(state.source), cells(state.target))),
     }
-    doubts = {a: doubt for a in state.pairs if (doubt := _doubt(state, a, shaky, flat, both, is_rotary=is_rotary))}
+    doubts = {a: doubt for a in state.pairs if (doubt := _doubt(state, a, shaky, flat, otherwise, is_rotary=is_rotary))}
     orders: dict[int, dict[str, Recipe]] = {}
     for a, found in _answered(state, doubts, answers).items():
         if found[0] is not None and all(order == found[0] for order in found):
@@ -101,19 +101,18 @@ def _doubt(
     a: int,
     shaky: Mapping[int, str],
     flat: Mapping[int, str],
-    both: Mapping[str, Set[int]],
+    otherwise: Mapping[str, Set[int]],
     *,
     is_rotary: bool,
 ) -> Doubt | None:
     source, target = state.source[a], state.target[state.pairs[a][0]]
-    is_otherwise = last(source) != last(target)
-    stacked = _stacked(source, target, is_cell=is_otherwise and a in both[_GATES])
+    stacked = _stacked(source, target, is_cell=a in otherwise[_GATES])
     reasons: tuple[tuple[str, Kind], ...] = (
         (flat.get(a, ""), "flatten"),
         ("" if a in flat else shaky.get(a, ""), "pick"),
         (source.assumed or target.assumed, "fold" if source.assumed is FOLDED else "order"),
         (stacked, "gates" if stacked is _GATES else "heads"),
-        (_HALVES if is_otherwise and a in both[_HALVES] else "", "order"),
+        (_HALVES if a in otherwise[_HALVES] else "", "order"),
         (_TURNED if _may_be_turned(source, target) else "", "order"),
         (_ROTARY if is_rotary and _turns(source, target) else "", "rotary"),
     )
@@ -187,9 +186,16 @@ def first_key(layer: Layer) -> str:
     return main_keys(layer)[0]
 
 
-def _both(state: State, ours: Set[int], theirs: Set[int]) -> frozenset[int]:
-    """Source layers of some, which are paired with some of the other side."""
-    return frozenset(a for a, (b, *_) in state.pairs.items() if a in ours and b in theirs)
+def _otherwise(state: State, ours: Set[int], theirs: Set[int]) -> frozenset[int]:
+    """Source layers of some, which are paired with some of the other side, under another name."""
+    pairs = ((a, b) for a, (b, *_) in state.pairs.items() if a in ours and b in theirs)
+    return frozenset(a for a, b in pairs if last(state.source[a]) != last(state.target[b]))
+
+
+def _beside(state: State, some: Set[int]) -> frozenset[int]:
+    """They, and what lies in the same containers: the other matrix of a cell."""
+    containers = {state.source[a].text.rpartition(".")[0] for a in some}
+    return frozenset(a for a in cells(state.source) if state.source[a].text.rpartition(".")[0] in containers)
 
 
 def _stacked(source: Layer, target: Layer, *, is_cell: bool) -> str:

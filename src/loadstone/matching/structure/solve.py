@@ -24,6 +24,7 @@ from loadstone.matching.structure.items import Grade
 from loadstone.matching.structure.layers import Layer
 from loadstone.matching.structure.lore import Lore
 from loadstone.matching.structure.pairing import forced, parts
+from loadstone.matching.structure.prefixes import by_prefix
 from loadstone.matching.structure.runs import Bounds, Run, common
 from loadstone.matching.structure.tries import Split, branches, trie
 from loadstone.matching.structure.words import PARTS, Path, containers, telling, tokens
@@ -243,7 +244,7 @@ _STRETCHED, _STRICT, _LACKING = range(3)
 
 
 def _edges(state: State, group: Group, how: int) -> dict[int, list[int]]:
-    left, right = _by_prefix(state.source, group.left), _by_prefix(state.target, group.right)
+    left, right = by_prefix(state.source, group.left), by_prefix(state.target, group.right)
     inside: dict[int, set[int]] = {}
     for b in group.right:
         near = _near(state, 0, state.target[b], group.left, left, how)
@@ -255,15 +256,6 @@ def _edges(state: State, group: Group, how: int) -> dict[int, list[int]]:
         candidates = _near(state, 1, state.source[a], group.right, right, how)
         edges[a] = [b for b in candidates if a in inside[b]]
     return edges
-
-
-def _by_prefix(layers: Sequence[Layer], members: Sequence[int]) -> dict[Path, list[int]]:
-    found: dict[Path, list[int]] = {}
-    for index in members:
-        path = layers[index].path
-        for depth in range(1, len(path) + 1):
-            found.setdefault(path[:depth], []).append(index)
-    return found
 
 
 def _near(
@@ -282,6 +274,8 @@ def _near(
         count, scope = state.scope(mine, path[:depth])
         if not count:
             continue
+        if how == _LACKING and count == len(state.pairs):
+            return []  # what holds everything else says nothing
         if count == 1:
             if how == _LACKING:
                 return []
