@@ -9,7 +9,7 @@ layers of the same name.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from loadstone.matching.structure.folding import EPS, FOLDED
 from loadstone.matching.structure.fusing import last
@@ -26,6 +26,7 @@ _GATES = "both stack their gates in torch's order"
 _HEADS = "the rows of both are q, k, v part by part, not head by head"
 _HALVES = "both gate the same half of the rows, the first or the second"
 _TURNED = "both store it with outputs first, or both with inputs first"
+_UNSAID = "both store the matrices of these blocks alike, both with outputs first or both with inputs first"
 _CELL = ("ih", "hh", "reverse")  # torch's words for the matrices of one recurrent cell, whose gates are added up
 
 
@@ -44,6 +45,7 @@ def take_doubts(
     shaky: Mapping[int, str],
     flat: Mapping[int, str],
     answers: Mapping[str, Assignment],
+    unsaid: Mapping[int, str],
     *,
     is_rotary: bool = False,
 ) -> tuple[list[Doubt], dict[int, dict[str, Recipe]]]:
@@ -55,6 +57,7 @@ def take_doubts(
     Args:
         shaky: source layers that may not be what they are paired with, with the reason.
         flat: source layers that are the same when flattened, with what that assumes.
+        unsaid: source layers that may be stored the other way round, with the answer that says so.
         is_rotary: positions may be rotary, for all that lies beside these layers.
     """
     is_rotary = is_rotary or (may_be_rotary(state.source) and may_be_rotary(state.target))
@@ -63,6 +66,7 @@ def take_doubts(
         _GATES: _beside(state, _otherwise(state, cells(state.source), cells(state.target))),
     }
     doubts = {a: doubt for a in state.pairs if (doubt := _doubt(state, a, shaky, flat, otherwise, is_rotary=is_rotary))}
+    doubts |= {a: _unsaid_doubt(state, a, across) for a, across in unsaid.items() if a not in doubts}
     orders: dict[int, dict[str, Recipe]] = {}
     for a, found in _answered(state, doubts, answers).items():
         if found[0] is not None and all(order == found[0] for order in found):
@@ -125,6 +129,11 @@ def _doubt_of(state: State, a: int, text: str, kind: Kind) -> Doubt:
     return Doubt(a, b, text, first_key(state.target[b]), _options(state.source[a], state.target[b], text), kind)
 
 
+def _unsaid_doubt(state: State, a: int, across: str) -> Doubt:
+    doubt = _doubt_of(state, a, _UNSAID, "turned")
+    return replace(doubt, options=(*doubt.options[:1], *filter(None, (across,))))
+
+
 def tied_doubt(state: State, a: int, b: int) -> Doubt:
     """Whether a layer of the source, paired or not, is this one as well."""
     keys = main_keys(state.source[a])
@@ -173,7 +182,7 @@ def template(state: State, doubt: Doubt) -> object:
 
 
 def _template(state: State, a: int, b: int, doubted: str) -> object:
-    if doubted in (_ROTARY, FOLDED):
+    if doubted in (_ROTARY, FOLDED, _UNSAID):
         return doubted
     paths = state.source[a].path, state.target[b].path
     if doubted is _GATES:  # of one cell, which adds up what both matrices give; and of both its directions

@@ -9,6 +9,7 @@ from loadstone.matching.structure import flattening
 from loadstone.matching.structure.affix import same_names
 from loadstone.matching.structure.containers import inner, within
 from loadstone.matching.structure.counting import log10_ways
+from loadstone.matching.structure.crossing import unsaid
 from loadstone.matching.structure.doubts import may_be_rotary, take_doubts, tied_doubt
 from loadstone.matching.structure.expressions import with_keys
 from loadstone.matching.structure.folding import folded, folded_away, parametrized
@@ -17,11 +18,11 @@ from loadstone.matching.structure.items import Assignment, Item, Match
 from loadstone.matching.structure.layers import Layer, layers
 from loadstone.matching.structure.numbering import numbered
 from loadstone.matching.structure.orders import BY_ORDER, EVERY, leave, named, pair_by_order, refused, undoubted
+from loadstone.matching.structure.orienting import joined, oriented
 from loadstone.matching.structure.questions import questions
 from loadstone.matching.structure.reordering import read
 from loadstone.matching.structure.rules import Rule, induce
 from loadstone.matching.structure.solve import Group, State, solve
-from loadstone.matching.structure.stacking import stack
 from loadstone.matching.structure.support import unsupported
 from loadstone.matching.structure.tables import tables
 from loadstone.matching.structure.ties import pair_moot, ties, untied
@@ -124,12 +125,9 @@ def _match(
     source: Sequence[Item], target: Sequence[Item], answers: Mapping[str, str], *, is_rotary: bool = False
 ) -> Match:
     said, empty = read(named(answers), source), refused(answers)
-    left = numbered(layers(_sorted(source)))
-    right = numbered(layers(_sorted(target)))
-    left, right = stack(left, right)
-    right, left = stack(right, left)
-    left = fuse(left, right)
-    right = fuse(right, left)
+    stored = oriented(numbered(layers(_sorted(source))), numbered(layers(_sorted(target))), said)
+    said = stored.answers
+    left, right = joined(stored.source, stored.target)
     left = folded(parametrized(left, right), right, said.values())
     left = fuse(left, right)  # what the target has joined since, the source may have to join
     state = solve(left, right, _groups(left, right, {key: one.sources[0].key for key, one in said.items()}))
@@ -139,7 +137,7 @@ def _match(
     pair_moot(state)
     assumed = _flattened(state)
     shaky = unsupported(state)
-    doubts, orders = take_doubts(state, shaky, assumed, said, is_rotary=is_rotary)
+    doubts, orders = take_doubts(state, shaky, assumed, said, unsaid(state, stored), is_rotary=is_rotary)
     also, maybe = untied(state, said)
     doubts = undoubted(state, [*doubts, *(tied_doubt(state, a, b) for a, b in maybe)], empty)
     found = assignments(state, target, orders, also)

@@ -361,10 +361,10 @@ def _besides(having: Mapping[str, list[int]], word: str) -> list[str]:
 
 def _say_otherwise(one: Sequence[str], other: Sequence[str]) -> bool:
     """Both names go on, and differently: `embed_out` and `token_embed` share a word and are two things."""
-    return bool(one and other) and not any(_is_short_for(x, y) or _is_short_for(y, x) for x in one for y in other)
+    return bool(one and other) and not any(is_short_for(x, y) or is_short_for(y, x) for x in one for y in other)
 
 
-def _is_short_for(word: str, longer: str) -> bool:
+def is_short_for(word: str, longer: str) -> bool:
     return len(word) >= _SHORT and longer.startswith(word)
 
 

@@ -66,7 +66,7 @@ def _assigned(have: Part, want: Part, piece: Piece, start: int, grade: Grade, ev
     steps += piece.from_canonical()
     if len(taken) == 1 and not any(isinstance(step, Narrow) for step in steps):
         one = taken[0][0]
-        if one.turned == piece.turned and one.middle == piece.middle:
+        if one.turning == piece.turning and one.middle == piece.middle:
             same = one.item.shape == piece.item.shape
             return Assignment(
                 piece.item.key,
