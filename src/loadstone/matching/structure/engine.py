@@ -14,6 +14,7 @@ from loadstone.matching.structure.expressions import with_keys
 from loadstone.matching.structure.folding import folded, folded_away, parametrized
 from loadstone.matching.structure.fusing import fuse, signatures
 from loadstone.matching.structure.items import Assignment, Item, Match
+from loadstone.matching.structure.keyless import keyless
 from loadstone.matching.structure.layers import Layer, layers
 from loadstone.matching.structure.numbering import numbered
 from loadstone.matching.structure.orders import BY_ORDER, EVERY, leave, named, pair_by_order, refused, undoubted
@@ -23,7 +24,7 @@ from loadstone.matching.structure.rules import Rule, induce
 from loadstone.matching.structure.solve import Group, State, solve
 from loadstone.matching.structure.stacking import stack
 from loadstone.matching.structure.support import unsupported
-from loadstone.matching.structure.tables import tables
+from loadstone.matching.structure.tables import constants, tables
 from loadstone.matching.structure.ties import pair_moot, ties, untied
 from loadstone.matching.structure.verdict import left_over, verdict
 from loadstone.matching.structure.writing import assignments
@@ -130,6 +131,7 @@ def _match(
     right, left = stack(right, left)
     left = fuse(left, right)
     right = fuse(right, left)
+    left, right = keyless(left, right, "source"), keyless(right, left, "target")
     left = folded(parametrized(left, right), right, said.values())
     left = fuse(left, right)  # what the target has joined since, the source may have to join
     state = solve(left, right, _groups(left, right, {key: one.sources[0].key for key, one in said.items()}))
@@ -138,6 +140,8 @@ def _match(
         pair_by_order(state, source, target)
     pair_moot(state)
     assumed = _flattened(state)
+    state.aside[0].update(constants(left) - state.pairs.keys())
+    state.aside[1].update(constants(right) - state.backward.keys())
     shaky = unsupported(state)
     doubts, orders = take_doubts(state, shaky, assumed, said, is_rotary=is_rotary)
     also, maybe = untied(state, said)

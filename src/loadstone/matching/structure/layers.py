@@ -36,6 +36,7 @@ class Piece:
     middle: tuple[int, ...] = ()  # the canonical shape as the turned tensor has it, kernel axes before output
     made_by: Sum | None = None  # of the tensor and those beside it
     beside: tuple[Item, ...] = ()
+    skipped: int = 0  # rows before it that are stored nowhere
 
     @property
     def keys(self) -> list[str]:
