@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from loadstone.matching.structure import flattening
+from loadstone.matching.structure.additions import additions
 from loadstone.matching.structure.affix import same_names
 from loadstone.matching.structure.containers import inner, within
 from loadstone.matching.structure.counting import log10_ways
@@ -140,8 +141,8 @@ def _match(
         pair_by_order(state, source, target)
     pair_moot(state)
     assumed = _flattened(state)
-    state.aside[0].update(constants(left) - state.pairs.keys())
-    state.aside[1].update(constants(right) - state.backward.keys())
+    state.aside[0].update((constants(left) | additions(left)) - state.pairs.keys())
+    state.aside[1].update((constants(right) | additions(right)) - state.backward.keys())
     shaky = unsupported(state)
     doubts, orders = take_doubts(state, shaky, assumed, said, is_rotary=is_rotary)
     also, maybe = untied(state, said)
@@ -211,7 +212,7 @@ def _groups(left: Sequence[Layer], right: Sequence[Layer], answers: Mapping[str,
 
 
 def _flattened(state: State) -> dict[int, str]:
-    """Pair what is the same layer when flattened; what that assumes, by source layer."""
+    """Pair what is the same layer when flattened or turned; what flattening assumes, by source layer."""
     left = [a for a in range(len(state.source)) if a not in state.pairs]
     right = [b for b in range(len(state.target)) if b not in state.backward]
     assumed = {}
@@ -219,4 +220,10 @@ def _flattened(state: State) -> dict[int, str]:
         state.pairs[a] = (b, "forced", "the only layer of these shapes, flattened")
         state.backward[b] = a
         assumed[a] = assumption
+    left = [a for a in left if a not in state.pairs]
+    right = [b for b in right if b not in state.backward]
+    for a, b, layer in flattening.turned(state.source, state.target, left, right):
+        state.source[a] = layer
+        state.pairs[a] = (b, "forced", "the only layer of these shapes, turned")
+        state.backward[b] = a
     return assumed
