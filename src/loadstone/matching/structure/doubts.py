@@ -8,6 +8,7 @@ layers of the same name.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
@@ -28,6 +29,8 @@ _HALVES = "both gate the same half of the rows, the first or the second"
 _TURNED = "both store it with outputs first, or both with inputs first"
 _UNSAID = "both store the matrices of these blocks alike, both with outputs first or both with inputs first"
 _CELL = ("ih", "hh", "reverse")  # torch's words for the matrices of one recurrent cell, whose gates are added up
+
+_FEW_HEADS = 4  # heads are narrower than this part of any width
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,12 +227,30 @@ def may_be_rotary(layers: Sequence[Layer]) -> bool:
     Tables are bare tensors, or layers of one matrix outside the blocks, with fewer rows than the vocabulary has.
     """
     shapes = [(layer, layer.signature[0][1]) for layer in layers if len(layer.signature) == 1]
-    if any(len(shape) == 2 and "" in layer.parts for layer, shape in shapes):
+    if any(len(shape) == 2 and "" in layer.parts for layer, shape in shapes) or _has_biases_of_heads(layers):
         return False
     tables = {shape for layer, shape in shapes if len(shape) == 2 and not any(isinstance(t, int) for t in layer.path)}
     widths = [shape[1] for shape in tables]
     kernels = sum(len(shape) > 2 for layer in layers for _, shape in layer.signature)
     return bool(tables) and kernels <= 1 and not any(widths.count(width) > 1 for width in widths)
+
+
+def _has_biases_of_heads(layers: Sequence[Layer]) -> bool:
+    """A table with a column for each head, which is added to scores by how far tokens are apart: what T5 introduced.
+
+    Nothing else is nearly as narrow, and it is not in every block, as a matrix of theirs would be.
+    """
+    shapes = [part.shape for layer in layers for part in layer.parts.values()]
+    names = Counter(blank(layer.path) for layer in layers)
+    for layer in layers:
+        part = main_part(layer)
+        if len(layer.parts) > 1 or len(part.shape) != 2 or part.pieces[0].item.shape != part.shape:
+            continue
+        others = [size for shape in shapes if shape != part.shape for size in shape if size > 1]
+        is_few = 1 < part.shape[1] < part.shape[0] and _FEW_HEADS * part.shape[1] <= min(others, default=0)
+        if is_few and names[blank(layer.path)] == 1:
+            return True
+    return False
 
 
 def _turns(source: Layer, target: Layer) -> bool:

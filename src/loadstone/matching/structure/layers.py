@@ -35,6 +35,7 @@ class Piece:
     middle: tuple[int, ...] = ()  # the stored shape, with the axes of outputs in one and those of inputs
     made_by: Sum | None = None  # of the tensor and those beside it
     beside: tuple[Item, ...] = ()
+    skipped: int = 0  # rows before it that are stored nowhere
 
     @property
     def turned(self) -> bool:

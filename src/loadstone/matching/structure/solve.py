@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from loadstone.matching.structure.blocks import by_block, inside
 from loadstone.matching.structure.items import Grade
 from loadstone.matching.structure.layers import Layer
 from loadstone.matching.structure.lore import Lore
@@ -54,7 +55,7 @@ class Group:
 
 @dataclass(slots=True)
 class State:
-    source: Sequence[Layer]
+    source: list[Layer]
     target: Sequence[Layer]
     groups: list[Group]
     pairs: dict[int, tuple[int, Grade, str]] = field(default_factory=dict)
@@ -172,9 +173,9 @@ def solve(source: Sequence[Layer], target: Sequence[Layer], groups: list[Group])
     """Split until nothing moves; `groups` hold what is known to begin with."""
     families = _families(source), _families(target)
     marked = _marked(source, families[0]), _marked(target, families[1])
-    state = State(source, target, groups, families=families, marked=marked)
+    state = State(list(source), target, groups, families=families, marked=marked)
     state.settle()
-    kinds = (_siblings, _rules, _tries, _shared_words)
+    kinds = (_siblings, _blocks, _rules, _tries, _shared_words)
     while True:
         for kind in kinds:
             if _round(state, kind):
@@ -236,6 +237,12 @@ def _siblings(state: State, group: Group) -> list[Split]:
         found = [smaller for left, right in found for smaller in forced(left, right, edges)]
     smaller_ones = [part for part in found if len(part[0]) < len(group.left)]
     return [Split(left, right, "sibling", "beside layers that are paired") for left, right in smaller_ones]
+
+
+def _blocks(state: State, group: Group) -> list[Split]:
+    if len(group.left) != len(group.right):
+        return []
+    return inside(by_block(state.source, group.left), by_block(state.target, group.right), state.scope)
 
 
 # How far what neighbours say is believed: stretched to reach a candidate, which is safe while all parts come out even;

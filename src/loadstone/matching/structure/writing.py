@@ -35,6 +35,7 @@ def assignments(
             have, want, start = ours[one], theirs[other], 0
             for piece in want.pieces:
                 key = piece.item.key
+                start += piece.skipped
                 if a in orders and one in orders[a]:
                     made = cut(orders[a][one], have, start, piece.rows, piece.from_canonical())
                     found[key] = Assignment(key, *made, "answer", f"{evidence}, {ORDERED}")
