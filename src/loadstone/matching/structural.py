@@ -32,7 +32,8 @@ from loadstone.matching.step_shapes import tidied
 from loadstone.matching.structure import GRADES, Assignment, Item, Match, Question, match
 from loadstone.matching.structure.expressions import sources_of
 from loadstone.matching.structure.tables import is_table
-from loadstone.matching.trials import Engine, Trial, tried
+from loadstone.matching.trials import Waiting, waiting
+from loadstone.matching.wholeness import not_once
 
 
 @dataclass(slots=True)
@@ -88,10 +89,10 @@ def by_structure(
     names = {one.key: one.name for one in named.values()}
     answers, unread = read_answers(options.answers, names, {one.key: one.info.shape for one in free})
     sources = [_source_item(one, memories) for one in named.values()]
-    engine = Engine(sources, [_target_item(slot, schema) for slot in wanted], answers)
+    targets = [_target_item(slot, schema) for slot in wanted]
+    found = match(sources, targets, answers=answers)
     shapes = {name: one.info.shape for name, one in named.items()}
     ruled = _ruled(result, options.rules, slots, names, {one.key: one.info.shape for one in free})
-    found = engine.match
     used: dict[str, None] = {taken.key: None for one in ruled.values() for taken in one.sources}
     for target, assignment in ((key, tidied(one, shapes)) for key, one in found.assignments.items()):
         said = ruled.get(target)
@@ -108,12 +109,15 @@ def by_structure(
             Diagnostic("no-structural-match", f"no match by structure: {found.reason}", level="error")
         )
     else:
-        _wait(result, tried(engine, questions), named)
+        asked = replace(found, questions=tuple(questions))
+        _wait(result, {} if options.is_trial else waiting(asked, sources, targets, answers), named)
         keys = {name: one.key for name, one in named.items()}
         result.questions = tuple(in_the_file(question, keys) for question in questions)
         # what rules say is not counted: with no question left, nothing is open
         result.admissible = found.admissible if questions or not options.rules else 0.0
         result.findings += open_questions(result.questions, result.waiting, strict=options.strict)
+    whole = (one for key, one in result.assignments.items() if schema.slots[key].tied_to is None)
+    result.findings += not_once(whole, {one.key: one.info.shape for one in candidates})
     left = _resized(result, found, named, slots, options)
     _leave(result, left, schema)
     result.findings += unread
@@ -251,10 +255,10 @@ def _place(
     result.lines += [line for key, line in beside.items() if key not in loaded]
 
 
-def _wait(result: Structural, trial: Trial, named: Mapping[str, Candidate]) -> None:
+def _wait(result: Structural, waits: Waiting, named: Mapping[str, Candidate]) -> None:
     """Both sides of what waits for an answer are ambiguous, and neither missing nor unexpected."""
     placed = {one.key for one in result.candidates} | {line.source for line in result.lines}
-    for target, (question, sources) in trial.settled.items():
+    for target, (question, sources) in waits.items():
         if target in result.assignments:
             continue
         why = f"waits for the answer about `{question}`"
