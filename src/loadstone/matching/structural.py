@@ -31,6 +31,7 @@ from loadstone.matching.settle import Computed
 from loadstone.matching.step_shapes import tidied
 from loadstone.matching.structure import GRADES, Assignment, Item, Match, Question, match
 from loadstone.matching.structure.expressions import sources_of
+from loadstone.matching.structure.folding import undivided
 from loadstone.matching.structure.tables import is_table
 from loadstone.matching.trials import Waiting, waiting
 from loadstone.matching.wholeness import not_once
@@ -118,6 +119,7 @@ def by_structure(
         result.findings += open_questions(result.questions, result.waiting, strict=options.strict)
     whole = (one for key, one in result.assignments.items() if schema.slots[key].tied_to is None)
     result.findings += not_once(whole, {one.key: one.info.shape for one in candidates})
+    result.nearest |= undivided(found)
     left = _resized(result, found, named, slots, options)
     _leave(result, left, schema)
     result.findings += unread
