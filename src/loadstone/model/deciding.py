@@ -22,7 +22,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
@@ -111,6 +111,7 @@ class _Search:
     unfit: Plan | None = None
     seen: Evidence | None = None
     is_cut_short: bool = False
+    ways: dict[frozenset[tuple[str, str]], float] = field(default_factory=dict)  # answers → when it parted
 
     def look(self, plan: Plan) -> None:
         """Run once to see in which order the model uses its modules, and with a reference, which module is which."""
@@ -137,7 +138,10 @@ class _Search:
         """Try what is open in a plan; gives when the best attempt parted, as far as earlier answers are to blame."""
         open_ones = _open(plan, answers)
         if not open_ones:
-            return self._attempt(plan, answers)
+            way = frozenset(answers.items())
+            if way not in self.ways:
+                self.ways[way] = self._attempt(plan, answers)
+            return self.ways[way]
         question = min(open_ones, key=lambda each: (self.trial.began(each.target), -each.places))
         latest = -math.inf
         for answer in self._answers(question, plan):
