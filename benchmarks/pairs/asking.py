@@ -10,12 +10,13 @@ questions one after the other, a bounded number of times.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import methods as folder  # type: ignore[import-not-found]  # these five are the folder's own
 import torch
 import verify  # type: ignore[import-not-found]
-from common import ignorable, rel_diff  # type: ignore[import-not-found]
+from common import first_tensor, ignorable, rel_diff  # type: ignore[import-not-found]
 from core import call  # type: ignore[import-not-found]
 from oracle import transfer as certified_transfer  # type: ignore[import-not-found]
 from torch import nn
@@ -124,33 +125,50 @@ def _put(model: nn.Module, state: State) -> None:
 
 
 def confirmed(given: Given, target: nn.Module, built: Any, transfer: Callable[..., Any]) -> tuple[Any, int]:
-    """The first full match that computes what the source computes, else what is certain without claiming all of it;
-    nothing where there are full matches and none of them does.  And how often the target was run."""
-    if built.pair.source.run is call and built.pair.target.run is call:
-        return _decided(given, target, built, transfer)
-    forwards = 0
-    for plan in full_matches(given, target, forwards=MOST_FORWARDS):
-        forwards += 1
-        plan.apply()
-        if _computes_the_same(plan, built):
-            return folder.Outcome(None, full=True), forwards
-    return (None if forwards else transfer(given, target)), forwards
-
-
-def _decided(given: Given, target: nn.Module, built: Any, transfer: Callable[..., Any]) -> tuple[Any, int]:
-    """`plan.decide`, where both models are called with the input alone."""
+    """`plan.decide`: the match that computes what the source computes, else what is certain without claiming all of it;
+    nothing where a full one was run and does not.  And how often the target was run."""
     plan = ls.plan(target, given, match="structure")
-    runs: list[None] = []
-    counting = target.register_forward_pre_hook(lambda *_: runs.append(None))  # a copy of the model has it, too
-    try:
-        decided = plan.decide(built.x, reference=built.src, forwards=MOST_FORWARDS)
-    except ls.MatchError as error:
-        was_run = error.code in ("undecided", "function-differs")
-        return (None if was_run else transfer(given, target)), len(runs)
-    finally:
-        counting.remove()
+    _RUNS.clear()
+    with _called(target, built.pair.target.run, _count), _called(built.src, built.pair.source.run):
+        try:
+            decided = plan.decide((built.x,), reference=built.src, forwards=MOST_FORWARDS)
+        except ls.MatchError as error:
+            is_whole = not (plan.missing_keys or plan.unexpected_keys)
+            was_run = error.code in ("undecided", "function-differs") and is_whole
+            return (None if was_run else transfer(given, target)), len(_RUNS)
+    if not decided.ok:  # it answers what is open; a tensor without partner still has none
+        return transfer(given, target, decided.recipe_options.get("answers")), len(_RUNS)
     decided.apply()
-    return folder.Outcome(None, full=True), len(runs)
+    return folder.Outcome(None, full=True), len(_RUNS)
+
+
+_RUNS: list[None] = []
+
+
+def _count() -> None:
+    _RUNS.append(None)
+
+
+@contextmanager
+def _called(model: nn.Module, run: Callable[..., Any], before: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """The model as one that takes the pair's input: whoever calls it, or a copy of it, calls it the pair's way."""
+    kind = type(model)
+
+    def forward(self: Any, *args: Any, **words: Any) -> Any:
+        if self.__dict__.get("_is_inside"):
+            return kind.forward(self, *args, **words)
+        before()
+        self.__dict__["_is_inside"] = True
+        try:
+            return first_tensor(run(self, *args))
+        finally:
+            self.__dict__["_is_inside"] = False
+
+    model.__class__ = type(kind.__name__, (kind,), {"forward": forward})
+    try:
+        yield
+    finally:
+        model.__class__ = kind
 
 
 def full_matches(given: Given, target: nn.Module, *, forwards: int) -> Iterator[Any]:

@@ -363,6 +363,13 @@ _ROWS: tuple[tuple[str, Severity, str, str, str], ...] = (
         "Correct the answer or take it out; `open-question` lists what can be answered.",
     ),
     (
+        "rows-not-once", "error", "rows of a tensor are used twice, or go nowhere",
+        "A match by structure cuts a tensor, as an answer or a rule of the recipe says, and not every row of it ends "
+        "up in one place. It is an error where some are used twice while others go nowhere, and a warning where the "
+        "shapes demand it: the model has fewer rows, or repeats them.",
+        "Correct the answer or the rule: `chunk(index, parts)` counts from 0, `rows(start, length)` takes a length.",
+    ),
+    (
         "rule-unfit", "error", "a rule of the recipe fits nothing",
         "A rule of `[options.rules]` fits no key of the model, or takes a tensor that the checkpoint does not have.",
         "Correct the rule, or delete it: what no rule says is matched by structure again.",

@@ -255,3 +255,54 @@ def test_an_answer_that_the_output_does_not_depend_on_is_not_believed():
     plan = ls.plan(Idle(("left", "right")), reference.state_dict(), match="structure")
     with pytest.raises(ls.MatchError, match=r"undecided.*does not depend on `left\.weight`"):
         plan.decide(EXAMPLE, reference=reference)
+
+
+class Chain(nn.Module):
+    """Six layers of one shape behind each other, run in an order that their names do not tell; one tensor is idle."""
+
+    def __init__(self, names: str, spare: str = "") -> None:
+        super().__init__()
+        self.names = names
+        for name in sorted(names):
+            self.add_module(name, nn.Linear(6, 6))
+        if spare:
+            self.register_parameter(spare, nn.Parameter(torch.zeros(3)))
+
+    def forward(self, x):
+        for name in self.names:
+            x = getattr(self, name)(x).tanh() + x.mean(-1, keepdim=True)
+        return x
+
+
+def chains(**spare: str) -> tuple[nn.Module, nn.Module, ls.Plan]:
+    model, reference = Chain("uvwxyz", spare.get("ours", "")), randomised(Chain("dafbec", spare.get("theirs", "")))
+    plan = ls.plan(model, copy.deepcopy(reference.state_dict()), match="structure")
+    assert plan.questions
+    return model, reference, plan
+
+
+def test_one_look_at_both_models_answers_all_questions():
+    model, reference, plan = chains()
+    assert round(10**plan.admissible) == 720
+    decided = plan.decide(torch.randn(3, 6), reference=reference, forwards=1)
+    decided.apply()
+    for mine, other in zip("uvwxyz", "dafbec", strict=True):
+        assert torch.equal(getattr(model, mine).weight, getattr(reference, other).weight)
+
+
+@pytest.mark.parametrize("side", ["ours", "theirs"])
+def test_a_tensor_without_partner_keeps_nothing_from_being_decided(side):
+    model, reference, plan = chains(**{side: "spare"})
+    decided = plan.decide(torch.randn(3, 6), reference=reference)
+    assert not decided.questions
+    assert (decided.missing_keys, decided.unexpected_keys) == (["spare"], []) if side == "ours" else ([], ["spare"])
+    said = {"fresh": "spare"} if side == "ours" else {"drop": "spare"}
+    ls.load(model, reference.state_dict(), match="structure", answers=decided.recipe_options["answers"], **said)
+    assert decided.check(torch.randn(3, 6), reference=reference).max_relative < 1e-6
+
+
+def test_where_nothing_is_right_it_says_what_the_model_has_no_values_for():
+    _, reference, plan = chains(ours="spare")
+    reference.a.bias.data += 1
+    with pytest.raises(ls.MatchError, match=r"(?s)undecided.*missing-key.*no source for `spare`"):
+        plan.decide(torch.randn(3, 6), reference=reference)

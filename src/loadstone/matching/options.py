@@ -29,6 +29,7 @@ class Options:
         hashes: digests of both lists of keys, "checkpoint" and "model", for which the rules were made.
         dtype: the dtype parameters end up in, where one was asked for; None keeps the model's.
         assign: parameters become the file's tensors, in the file's dtype unless `dtype` is given.
+        is_trial: nobody reads the plan, so that it is not worked out what waits for which answer.
     """
 
     strict: bool = True
@@ -43,6 +44,7 @@ class Options:
     hashes: Mapping[str, str] = field(default_factory=dict)
     dtype: str | None = None
     assign: bool = False
+    is_trial: bool = False
 
     def merged(self, recipe: Options) -> Options:
         """These options on top of a recipe's: globs and rules are added to it, and win where both say something.

@@ -30,9 +30,11 @@ from loadstone.matching.settle import Computed
 from loadstone.matching.step_shapes import tidied
 from loadstone.matching.structure import GRADES, Assignment, Item, Match, Question, match
 from loadstone.matching.structure.expressions import sources_of, with_keys
+from loadstone.matching.structure.folding import undivided
 from loadstone.matching.structure.tables import is_table
 from loadstone.matching.structure.ties import ties
-from loadstone.matching.trials import Engine, Trial, tried
+from loadstone.matching.trials import Waiting, waiting
+from loadstone.matching.wholeness import not_once
 
 
 @dataclass(slots=True)
@@ -89,10 +91,9 @@ def by_structure(
     named = {name: one for name, one in led.named.items() if name not in led.spare}
     said = {led.copies.get(target, target): text for target, text in options.answers.items()}
     answers, unread = read_answers(said, names, {one.key: one.info.shape for one in free})
-    engine = Engine(led.sources, led.targets, answers)
+    found = match(led.sources, led.targets, answers=answers)
     shapes = {name: one.info.shape for name, one in named.items()}
     ruled = _ruled(result, options.rules, slots, names, {one.key: one.info.shape for one in free})
-    found = engine.match
     used: dict[str, None] = {taken.key: None for one in ruled.values() for taken in one.sources}
     for target, assignment in ((key, tidied(one, shapes)) for key, one in found.assignments.items()):
         rule = ruled.get(target)
@@ -109,12 +110,16 @@ def by_structure(
             Diagnostic("no-structural-match", f"no match by structure: {found.reason}", level="error")
         )
     else:
-        _wait(result, tried(engine, questions), named)
+        asked = replace(found, questions=tuple(questions))
+        _wait(result, {} if options.is_trial else waiting(asked, led.sources, led.targets, answers), named)
         keys = {name: one.key for name, one in named.items()}
         result.questions = tuple(in_the_file(question, keys) for question in questions)
         # what rules say is not counted: with no question left, nothing is open
         result.admissible = found.admissible if questions or not options.rules else 0.0
         result.findings += open_questions(result.questions, result.waiting, strict=options.strict)
+    whole = (one for key, one in result.assignments.items() if schema.slots[key].tied_to is None)
+    result.findings += not_once(whole, {one.key: one.info.shape for one in candidates})
+    result.nearest |= undivided(found)
     left = _resized(result, found, named, slots, options)
     _leave(result, left, schema)
     result.findings += unread
@@ -264,10 +269,10 @@ def _place(
     result.lines += [line for key, line in beside.items() if key not in loaded]
 
 
-def _wait(result: Structural, trial: Trial, named: Mapping[str, Candidate]) -> None:
+def _wait(result: Structural, waits: Waiting, named: Mapping[str, Candidate]) -> None:
     """Both sides of what waits for an answer are ambiguous, and neither missing nor unexpected."""
     placed = {one.key for one in result.candidates} | {line.source for line in result.lines}
-    for target, (question, sources) in trial.settled.items():
+    for target, (question, sources) in waits.items():
         if target in result.assignments:
             continue
         why = f"waits for the answer about `{question}`"

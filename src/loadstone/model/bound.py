@@ -96,8 +96,11 @@ class Bound:
         return MatchError(first, *others, plan=error.plan)
 
     def trial(self, model: nn.Module, answers: Mapping[str, str], rules: Mapping[str, str]) -> Plan:
-        """The plan for a copy of the module, with more said; which dtypes and devices were asked for is not minded."""
-        matching = replace(self.options.matching, dtype=None, assign=False)
+        """The plan for a copy of the module, with more said.
+
+        Which dtypes and devices were asked for is not minded, and what finds no partner is left as it is.
+        """
+        matching = replace(self.options.matching, strict=False, dtype=None, assign=False, is_trial=True)
         options = replace(self.options, matching=matching, placement=Placement(), backup=False, verify=False)
         return self._again(model, options, answers, rules)
 

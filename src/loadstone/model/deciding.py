@@ -2,11 +2,16 @@
 
 The questions are answered one after the other, in the order in which the model first uses what they are about; each
 way to answer all of them is run once, in float64.  A way is taken only where the outputs are equal, so that nothing is
-believed that was not seen.  Two things keep the number of runs near the sum of the options instead of their product:
+believed that was not seen.  Three things keep the number of runs near the number of questions:
 
+    a look at both        with a reference, one run tells which module is which by what reaches them, see replaying;
+                          what it tells is said first, also where the match went on from a right answer to a wrong pair
     where two runs part   all that the model used later is not to blame, so that other answers for it are not tried
     channels              where a module that parts was given the same channels in another order, that order is what is
                           missing: it becomes a rule, see channels
+
+A tensor that finds no partner is no question: the model keeps its own values for it, and where the outputs are equal
+all the same, the answers are right.  The plan goes on to say that it is missing.
 
 Where no option is right, a question may have other answers that make sense: gates in another order, q and k turned
 head by head.  Those are tried after the options, see alternatives.
@@ -17,7 +22,8 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 from torch import nn
@@ -32,9 +38,11 @@ from loadstone.model.equality import apart, compared, where
 from loadstone.model.exporting.examples import Example, example_of
 from loadstone.model.observing import Parting, Watched, first_tensor, module_pairs, parting, wide
 from loadstone.model.origins import origins_of
+from loadstone.model.replaying import Evidence, replayed
 
 _MOST_ORDERS = 8  # of channels, one after the other, for one way to answer
-_PLANS = 2  # that may be made for each run: with some answers a plan cannot be applied at all
+_MOST_TOLD = 16  # times that a plan is made with answers that the look at both models told
+_LACKING = ("missing-key", "shape-mismatch")  # what the model keeps its own values for, while it is run
 Said = Mapping[str, str]
 Again = Callable[[nn.Module, Said, Said], Plan]  # (model, answers, rules) → the plan with these said as well
 
@@ -54,6 +62,7 @@ class _Best:
     finding: Diagnostic
     answers: Said
     reach: tuple[float, float]  # when it parted; and, where that is not known, how near its output was
+    plan: Plan
 
 
 def decided(
@@ -78,8 +87,10 @@ def decided(
     search = _Search(again, trial, theirs, first_tensor(outputs) if expected is None else expected, example, forwards)
     plan = again(trial.model, {}, {})
     if plan.questions:
-        search.look()
-    search.below(plan, {})
+        search.look(plan)
+    search.below(*search.told(plan))
+    if search.found is None and search.seen is not None:
+        search.below(plan, {})
     if search.found is None:
         raise search.failure(plan)
     return search.found
@@ -98,28 +109,49 @@ class _Search:
     found: Decided | None = None
     best: _Best | None = None
     unfit: Plan | None = None
+    seen: Evidence | None = None
     is_cut_short: bool = False
+    ways: dict[frozenset[tuple[str, str]], float] = field(default_factory=dict)  # answers → when it parted
 
-    def look(self) -> None:
-        """Run once to see in which order the model uses its modules; the values do not matter for that."""
-        self.trial.run(self.example, "the model")
+    def look(self, plan: Plan) -> None:
+        """Run once to see in which order the model uses its modules, and with a reference, which module is which."""
+        if self.theirs is None:
+            self.trial.run(self.example, "the model")
+            return
+        if plan.ok:
+            plan.apply()
+        settled = module_pairs(self.trial, self.theirs, origins_of(plan))
+        self.seen = Evidence(replayed(self.trial, self.theirs, settled, self.example), self.theirs, plan.sources)
+
+    def told(self, plan: Plan) -> tuple[Plan, Said]:
+        """The plan with the answers that the look at both told, as far as they fit, and these."""
+        answers: Said = {}
+        for _ in range(_MOST_TOLD):
+            found = {} if self.seen is None else self.seen.told(plan, answers)
+            deeper = self.again(self.trial.model, {**answers, **found}, {}) if found else None
+            if deeper is None or _is_unfit(deeper):
+                break
+            plan, answers = deeper, {**answers, **found}
+        return plan, answers
 
     def below(self, plan: Plan, answers: Said) -> float:
         """Try what is open in a plan; gives when the best attempt parted, as far as earlier answers are to blame."""
         open_ones = _open(plan, answers)
         if not open_ones:
-            return self._attempt(plan, answers)
+            way = frozenset(answers.items())
+            if way not in self.ways:
+                self.ways[way] = self._attempt(plan, answers)
+            return self.ways[way]
         question = min(open_ones, key=lambda each: (self.trial.began(each.target), -each.places))
         latest = -math.inf
         for answer in self._answers(question, plan):
-            if self.spent >= self.forwards or self.planned >= _PLANS * self.forwards:
+            if self.spent >= self.forwards or self.planned >= self.forwards:
                 self.is_cut_short = True
                 break
             self.planned += 1
             more = {**answers, question.target: answer}
             deeper = self.again(self.trial.model, more, {})
-            is_unfit = any(finding.code == "answer-unfit" for finding in deeper.diagnostics)
-            if is_unfit and (answer not in question.options or not _open(deeper, more)):
+            if _is_unfit(deeper) and (answer not in question.options or not _open(deeper, more)):
                 continue  # of a match that is refused nothing is taken, until more is answered
             parted = self.below(deeper, more)
             if self.found is not None:
@@ -135,6 +167,8 @@ class _Search:
         options, theirs = list(question.options), self.theirs
         if theirs is not None:
             options.sort(key=lambda option: theirs.began(option.partition(" + ")[0]))
+        if self.seen is not None:
+            options.sort(key=partial(self.seen.rank, question.target))
         yield from options
         models = (self.trial.model, None if theirs is None else theirs.model)
         for option in options:
@@ -158,7 +192,7 @@ class _Search:
             try:
                 found = self.trial.run(self.example, "the model")
             except MatchError as error:
-                self._note(error.diagnostics[0], answers, (-1.0, 0.0))
+                self._note(error.diagnostics[0], answers, (-1.0, 0.0), plan)
                 return math.inf
             if compared(self.expected, found, "is expected") is not None:
                 idle = [target for target in answers if not self._matters(target, found)]
@@ -168,13 +202,13 @@ class _Search:
                 return math.inf
             if theirs is None:
                 finding = apart(self.expected, found, "the output that was given", ())
-                self._note(finding, answers, (0.0, -_share(self.expected, found)))
+                self._note(finding, answers, (0.0, -_share(self.expected, found)), plan)
                 return math.inf
             pairs = module_pairs(self.trial, theirs, origins_of(plan))
             place = parting(self.trial, theirs, pairs)
             finding = where(self.trial, theirs, pairs, place, self.expected, found, "the reference")
             parted = math.inf if place is None else float(place.position)
-            self._note(finding, answers, (parted, -_share(self.expected, found)))
+            self._note(finding, answers, (parted, -_share(self.expected, found)), plan)
             more = None if place is None else self._orders(plan, place, theirs)
             if not more:
                 return parted
@@ -211,9 +245,9 @@ class _Search:
             key: expression(origins[key], shapes) + (f" | {keys[key]}" if key in keys else "") for key in beside
         }
 
-    def _note(self, finding: Diagnostic, answers: Said, reach: tuple[float, float]) -> None:
+    def _note(self, finding: Diagnostic, answers: Said, reach: tuple[float, float], plan: Plan) -> None:
         if self.best is None or reach > self.best.reach:
-            self.best = _Best(finding, answers, reach)
+            self.best = _Best(finding, answers, reach, plan)
 
     def failure(self, plan: Plan) -> LoadstoneError:
         """The error: what came nearest, and what was spent."""
@@ -221,20 +255,25 @@ class _Search:
             unfit = self.unfit or plan
             errors = [finding for finding in unfit.diagnostics if finding.severity == "error"]
             return MatchError(*errors, summary="whatever is answered, the plan cannot be applied", plan=unfit)
+        lacking = [replace(each, level=None) for each in self.best.plan.diagnostics if each.code in _LACKING]
         if not plan.questions:
-            return MatchError(self.best.finding, plan=plan)
+            return MatchError(self.best.finding, *lacking, plan=plan)
         tried = f"{self.spent:,} of {self.forwards:,} forward passes"
         what = "1 question" if len(plan.questions) == 1 else f"{len(plan.questions):,} questions"
         message = f"no answer that was tried to {what} makes the model compute what it should, after {tried}"
         evidence = [("nearest", f"{target} = {answer}") for target, answer in self.best.answers.items()]
         evidence += [("there", self.best.finding.message), *self.best.finding.evidence]
         fixes = (Fix("try more", f"forwards={4 * self.forwards}"),) if self.is_cut_short else ()
-        return MatchError(Diagnostic("undecided", message, tuple(evidence), fixes), plan=plan)
+        return MatchError(Diagnostic("undecided", message, tuple(evidence), fixes), *lacking, plan=plan)
 
 
 def _unproven(target: str) -> Diagnostic:
     message = f"the output for this input does not depend on `{target}`, so that running proves no answer about it"
     return Diagnostic("undecided", message, fixes=(Fix("take another input", "plan.decide(…)"),), keys=(target,))
+
+
+def _is_unfit(plan: Plan) -> bool:
+    return any(finding.code == "answer-unfit" for finding in plan.diagnostics)
 
 
 def _open(plan: Plan, answers: Said) -> list[Question]:

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import copy
 import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from torch import nn
@@ -42,6 +43,9 @@ class Call:
     made: torch.Tensor | None = None
 
 
+Instead: TypeAlias = Callable[[str, int, torch.Tensor], torch.Tensor | None]
+
+
 class Watched:
     """A model that is run and remembers what its modules were given and made."""
 
@@ -49,6 +53,7 @@ class Watched:
         self.model = model
         self.modules = dict(model.named_modules(remove_duplicate=False))
         self.calls: dict[str, Call] = {}
+        self._later: dict[str, list[torch.Tensor | None]] = {}
 
     @classmethod
     def copy_of(cls, model: nn.Module) -> Watched:
@@ -58,11 +63,16 @@ class Watched:
             raise MatchError(Diagnostic("function-differs", message, fixes=(Fix("load it first", "plan.apply()"),)))
         return cls(_copied(model).double().eval())
 
-    def run(self, example: Example, name: str) -> torch.Tensor:
-        """The first tensor of the output.  Raises MatchError where the model raises."""
+    def run(self, example: Example, name: str, instead: Instead | None = None) -> torch.Tensor:
+        """The first tensor of the output.  Raises MatchError where the model raises.
+
+        Args:
+            instead: (path of a module, how often it was called before, its output) → what it gives on; None for that.
+        """
         self.calls.clear()
+        self._later.clear()
         self.model.train().eval()  # some keep, from the first run in eval mode, what they computed of their weights
-        with randomness.kept(), self._remembering():
+        with randomness.kept(), self._remembering(instead):
             try:
                 return first_tensor(example.given_to(self.model))
             except LoadstoneError:
@@ -72,6 +82,18 @@ class Watched:
                 message = f"{name} raised {type(error).__name__} for this input: {reason}"
                 raise MatchError(Diagnostic("function-differs", message)) from error
 
+    def keys_of(self, keys: Iterable[str]) -> dict[str, str]:
+        """Keys of a checkpoint as this model has them, those that it has: it may stand in a wrapper, or they may."""
+        own = dict.fromkeys(_keys_of(self), "")
+        return {key: known for key in keys if (known := _known(key, own)) is not None}
+
+    def made(self, path: str, times: int) -> torch.Tensor | None:
+        """What a module made when it was called for the first time (0), the second …"""
+        if times == 0:
+            return self.calls[path].made if path in self.calls else None
+        later = self._later.get(path, [])
+        return later[times - 1] if times <= len(later) else None
+
     def began(self, key: str) -> int:
         """When the tensor of that key can first have been used: the call of the nearest module that was called."""
         path = parent(key)
@@ -80,28 +102,39 @@ class Watched:
         return self.calls[path].began if path in self.calls else 0
 
     @contextmanager
-    def _remembering(self) -> Iterator[None]:
+    def _remembering(self, instead: Instead | None) -> Iterator[None]:
         time = iter(range(2**62))
         begun: dict[str, tuple[int, torch.Tensor | None]] = {}
         with ExitStack() as stack:
             for path, module in self.modules.items():
                 is_kept = bool(own_tensors(module)) or is_leaf(module)
-                beginning, ending = self._hooks(path, begun, time, is_kept=is_kept)
+                beginning, ending = self._hooks(path, begun, time, instead, is_kept=is_kept)
                 stack.callback(module.register_forward_pre_hook(beginning, with_kwargs=True).remove)
                 stack.callback(module.register_forward_hook(ending).remove)
             yield
 
     def _hooks(
-        self, path: str, begun: dict[str, tuple[int, torch.Tensor | None]], time: Iterator[int], *, is_kept: bool
-    ) -> tuple[Callable[..., None], Callable[..., None]]:
+        self,
+        path: str,
+        begun: dict[str, tuple[int, torch.Tensor | None]],
+        time: Iterator[int],
+        instead: Instead | None,
+        *,
+        is_kept: bool,
+    ) -> tuple[Callable[..., None], Callable[..., object]]:
         def beginning(module: nn.Module, args: object, kwargs: object) -> None:
             if path not in begun:  # what is given is copied now: a module may write into it
                 begun[path] = next(time), _first((args, kwargs)) if is_kept else None
 
-        def ending(module: nn.Module, args: object, output: object) -> None:
+        def ending(module: nn.Module, args: object, output: object) -> object:
+            later = self._later.setdefault(path, [])
+            times = len(later) + (path in self.calls)
             if path not in self.calls:
                 began, given = begun[path]
                 self.calls[path] = Call(began, next(time), given, _first(output) if is_kept else None)
+            else:
+                later.append(_first(output) if own_tensors(module) else None)
+            return instead(path, times, output) if instead is not None and isinstance(output, torch.Tensor) else None
 
         return beginning, ending
 

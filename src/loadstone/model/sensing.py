@@ -16,6 +16,7 @@ from loadstone.errors import MatchError
 from loadstone.matching.plan import Plan
 from loadstone.matching.probed import Sensitivity
 from loadstone.matching.structure.items import Question
+from loadstone.matching.structure.trying import answered
 from loadstone.model.alternatives import alternatives
 from loadstone.model.deciding import Again, Said
 from loadstone.model.equality import TOLERANCE, compared
@@ -55,15 +56,11 @@ def sensed(again: Again, trial: Watched, example_input: object) -> tuple[Sensiti
 
 def _answered(again: Again, trial: Watched, answers: Said) -> tuple[Plan, Said, Sequence[Question]]:
     """The plan with nothing open: what is not answered gets its first option; and what that was."""
-    questions: list[Question] = []
-    for _ in range(_MOST_QUESTIONS):
-        plan = again(trial.model, answers, {})
-        question = next((each for each in plan.questions if each.target not in answers), None)
-        if question is None:
-            break
-        questions.append(question)
-        answers = {**answers, question.target: question.options[0]}
-    return plan, answers, questions
+    plan = again(trial.model, answers, {})
+    trials = list(answered(plan, lambda said: again(trial.model, said, {}), answers, _MOST_QUESTIONS))
+    questions = [question for question, _ in trials]
+    said = {question.target: question.options[0] for question in questions}
+    return trials[-1][1] if trials else plan, {**answers, **said}, questions
 
 
 def _others(question: Question, plan: Plan, trial: Watched) -> Iterator[str]:

@@ -68,6 +68,57 @@ def test_computing_is_said_and_kept_as_a_rule(tmp_path) -> None:
     assert torch.equal(again.entry.weight, model.entry.weight)
 
 
+# spectral_norm -------------------------------------------------------------------------------------------------------
+
+SPECTRAL = nn.utils.spectral_norm, nn.utils.parametrizations.spectral_norm
+
+
+class Critic(nn.Module):
+    """Convolutions of any shape with spectral_norm of either kind, or without."""
+
+    def __init__(self, names: tuple[str, str, str], norm, middle=nn.Conv1d) -> None:
+        super().__init__()
+        self.names = names
+        layers = nn.Conv1d(3, 6, 3), middle(6, 6, 3, padding=1), nn.ConvTranspose1d(6, 4, 3), nn.Linear(4, 5)
+        for name, layer in zip((*names, "score"), layers, strict=True):
+            self.add_module(name, norm(layer))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for name in self.names:
+            x = getattr(self, name)(x).relu()
+        return self.score(x.mean(-1))
+
+
+OURS, THEIRS = ("entry", "mid", "rise"), ("layer1", "layer2", "layer3")
+
+
+@pytest.mark.parametrize("other", [*SPECTRAL, none], ids=["old", "new", "none"])
+@pytest.mark.parametrize("one", SPECTRAL, ids=["old", "new"])
+def test_spectral_norm_of_either_kind_becomes_the_other_or_the_weight_that_was_used(one, other) -> None:
+    reference, model = randomised(Critic(THEIRS, one)), Critic(OURS, other)
+    plan = ls.load(model, reference.state_dict(), match="structure")
+    example = torch.randn(2, 3, 9)
+    torch.testing.assert_close(model.eval()(example), reference(example))
+    if other is none:
+        parts = ("_orig", "_u", "_v") if one is SPECTRAL[0] else (".original", ".0._u", ".0._v")
+        before = "" if one is SPECTRAL[0] else "parametrizations."
+        keys = ", ".join(f"layer1.{before}weight{part}" for part in parts)
+        assert plan.rules["entry.weight"] == f"spectral({keys})"
+
+
+def test_a_transposed_convolution_that_may_be_divided_either_way_is_not_filled() -> None:
+    reference = randomised(Critic(THEIRS, SPECTRAL[1], nn.ConvTranspose1d))
+    plan = ls.plan(Critic(OURS, none, nn.ConvTranspose1d), reference.state_dict(), match="structure", strict=False)
+    assert "mid.weight" in plan.missing_keys
+
+
+@pytest.mark.parametrize("norm", SPECTRAL, ids=["old", "new"])
+def test_spectral_norm_that_only_the_model_has_is_named(norm) -> None:
+    reference = randomised(Critic(THEIRS, none))
+    with pytest.raises(ls.MatchError, match="fill the model before `spectral_norm` is applied to it"):
+        ls.load(Critic(OURS, norm), reference.state_dict(), match="structure")
+
+
 # batch norm ----------------------------------------------------------------------------------------------------------
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from loadstone.matching.structure import flattening
 from loadstone.matching.structure.additions import additions
@@ -28,6 +29,7 @@ from loadstone.matching.structure.solve import Group, State, solve
 from loadstone.matching.structure.support import unsupported
 from loadstone.matching.structure.tables import constants, tables
 from loadstone.matching.structure.ties import pair_moot, ties, untied
+from loadstone.matching.structure.trying import answered
 from loadstone.matching.structure.verdict import left_over, verdict
 from loadstone.matching.structure.writing import assignments
 
@@ -108,13 +110,11 @@ def _inside(
 
 def _settled(found: Match, source: Sequence[Item], target: Sequence[Item], answers: Mapping[str, str]) -> Match:
     """The match when what is open has been answered, in whatever way."""
-    said = _about(answers, target)
-    for _ in range(_MOST_ROUNDS):
-        question = next((each for each in found.questions if each.target not in said and each.options), None)
-        if found.verdict == "complete" or question is None:
+    said, again = _about(answers, target), partial(_match, source, target)
+    for _, then in () if found.verdict == "complete" else answered(found, again, said, _MOST_ROUNDS):
+        found = then
+        if found.verdict == "complete":
             break
-        said[question.target] = question.options[0]
-        found = _match(source, target, said)
     return found
 
 

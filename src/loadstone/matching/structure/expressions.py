@@ -22,7 +22,8 @@ Shapes: TypeAlias = Mapping[str, Shape]
 
 SPECIAL = re.compile(r"[{}()|+*\s\0]")  # in a key: it cannot be told from the expression around it
 STEP = re.compile(r"(reshape|permute|t|rows|chunk|regroup|blocks)\(([-\d,; ]*)\)")
-_SUM = re.compile(r"(scaled|lengths|fold|fold_bias|around)\(([^();]+)(; [\d.]+(?:e-?\d+)?)?\)")
+_SUM = re.compile(r"(scaled|spectral|lengths|fold|fold_bias|around)\(([^();]+)(; [\d.]+(?:e-?\d+)?)?\)")
+_SUMS = "scaled(v, g), spectral(w, u, v), lengths(w), around(q, v), fold(w, γ, var; eps), fold_bias(…; eps)"
 _STEP_WORDS = (
     "t(), permute(dims), reshape(sizes), chunk(index, parts), rows(start, length), regroup(axis; sizes; order) and "
     "blocks(axis; order)"
@@ -92,8 +93,7 @@ def _computed(found: re.Match[str], steps: Sequence[str], target: str, text: str
     eps = float(found[3].removeprefix("; ")) if found[3] else None
     fits = len(keys) in COUNTS[name] and (eps is not None) is name.startswith("fold")
     if not fits or any(SPECIAL.search(key) for key in keys):
-        known_ones = "scaled(v, g), lengths(w), around(q, v), fold(w, γ, var; eps), fold_bias(…; eps)"
-        raise ValueError(f"`{found[0]}` is none of {known_ones}")
+        raise ValueError(f"`{found[0]}` is none of {_SUMS}")
     made = Sum(name, eps)
     known = [shapes[key] for key in keys if key in shapes]
     done, _ = _steps(steps, made.after(known) if len(known) == len(keys) else None)

@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from loadstone.matching.structure.layers import Layer, Part, Signature
+from loadstone.matching.structure.layers import Layer, Part, Signature, outputs_last
 
 _IMAGE_CHANNELS = 4  # at most: what looks like pixels may be flattened with channels last
 
@@ -60,7 +60,7 @@ def turned(
         [role], [other] = source[a].parts, target[b].parts
         if (role == "") is not (other == ""):
             [piece] = source[a].parts[role].pieces
-            part = Part((columns, rows), (replace(piece, rows=columns, turned=True, middle=(rows, columns)),))
+            part = Part(*outputs_last(piece.item, (rows, columns)))
             found.append((a, b, replace(source[a], parts={role: part})))
     return found
 

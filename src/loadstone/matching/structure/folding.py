@@ -1,6 +1,7 @@
 """Folding: layers of the source in the form in which the target has them, where that takes arithmetic.
 
     weight_norm      length and direction of a weight become the weight, or a plain weight becomes both
+    spectral_norm    a weight and the two vectors that say what to divide it by become the weight that was used
     batch norm       a convolution and the norm behind it become a convolution with a bias
 
 Which norm stands behind which convolution is said by their numbers (`conv1` and `bn1`, or 0 and 1 of a sequence) or by
@@ -15,8 +16,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from loadstone.matching.structure.arithmetic import Sum
-from loadstone.matching.structure.items import Assignment
+from loadstone.matching.structure.items import Assignment, Match
 from loadstone.matching.structure.layers import Layer, Part, Piece, Signature
+from loadstone.matching.structure.words import place
 
 FOLDED = "batch norms are folded into the layers before them, with the eps of the answer"
 EPS = (1e-05, 1e-03)  # torch's own, and that of TensorFlow and of what was ported from it
@@ -28,7 +30,7 @@ def parametrized(mine: Sequence[Layer], other: Sequence[Layer]) -> list[Layer]:
     """My layers with weight_norm where the other side has it, and without where it has none."""
     changed: dict[int, Layer] = {}
     for layer in mine:
-        made = _plain(layer) or _normed(layer)
+        made = _plain(layer) or _divided(layer, other) or _normed(layer)
         if made is not None:
             changed[id(layer)] = made
     return _where_wanted(mine, other, changed)
@@ -53,11 +55,13 @@ def folded(mine: Sequence[Layer], other: Sequence[Layer], answers: Iterable[Assi
 
 def folded_away(mine: Sequence[Layer], other: Sequence[Layer]) -> str:
     """Why a source cannot fill a target that has batch norms, where it has folded its own away; "" where it can."""
-    if any(map(_is_norm, mine)):
-        return ""
     into = Counter(_bare(layer) for layer, _ in _pairs_behind(other).values())
     have = Counter(_bare(layer) for layer in mine if "bias" in layer.parts)
-    if not into or any(have[signature] < count for signature, count in into.items()):
+    undivided = Counter(layer.parts["undivided"].shape for layer in other if "undivided" in layer.parts)
+    undivided.subtract(layer.parts["undivided"].shape for layer in mine if "undivided" in layer.parts)
+    if any(count > 0 for count in undivided.values()):
+        return f"the target has {SPECTRAL}"
+    if any(map(_is_norm, mine)) or not into or any(have[signature] < count for signature, count in into.items()):
         return ""
     return "the target has batch norms, which the source has folded into its layers: they cannot be taken out again"
 
@@ -114,6 +118,45 @@ def _normed(layer: Layer) -> Layer | None:
     lengths = Part(weight.shape[:1], (Piece(piece.item, piece.rows, made_by=Sum("lengths")),))
     rest = {role: part for role, part in layer.parts.items() if role not in ("weight", "")}
     return replace(layer, parts={"magnitude": lengths, "direction": weight, **rest})
+
+
+# spectral_norm -------------------------------------------------------------------------------------------------------
+
+
+SPECTRAL = "`spectral_norm`, which the source has not: fill the model before `spectral_norm` is applied to it"
+_OUTPUTS_FIRST = frozenset(("Conv1d", "Conv2d", "Conv3d"))
+
+
+def undivided(found: Match) -> dict[str, str]:
+    """Why tensors of a spectral_norm find no source, where the source has none anywhere."""
+    sides = found.unmatched_target, found.unmatched_source
+    missing, unused = ({one.key: place(one.key)[2] for one in side} for side in sides)
+    if "undivided" in unused.values():
+        return {}
+    return {key: f"of {SPECTRAL}" for key, role in missing.items() if role == "undivided"}
+
+
+def _divided(layer: Layer, other: Sequence[Layer]) -> Layer | None:
+    """The layer with the weight that was used, which is the stored one divided by its largest singular value."""
+    if not {"undivided", "left", "direction"} <= layer.parts.keys():
+        return None
+    pieces = [layer.parts[role].pieces[0] for role in ("undivided", "left", "direction")]
+    shapes = [piece.item.shape for piece in pieces]
+    made = Sum("spectral")
+    try:
+        made.after(shapes)
+    except ValueError:
+        return None
+    piece = Piece(pieces[0].item, pieces[0].rows, made_by=made, beside=(pieces[1].item, pieces[2].item))
+    gone = ("undivided", "left", "direction")
+    rest = {role: part for role, part in layer.parts.items() if role not in gone}
+    plain = replace(layer, parts={"weight": Part(layer.parts["undivided"].shape, (piece,)), **rest})
+    if len(shapes[0]) < 3 or shapes[0][0] != shapes[0][1]:
+        return plain
+    # of a transposed convolution the rows are the second axis, which no shape tells here
+    wanted = [one for one in other if one.signature == plain.signature]
+    modules = {part.pieces[0].item.module for one in wanted for part in one.parts.values()}
+    return plain if modules <= _OUTPUTS_FIRST else None
 
 
 # batch norm ----------------------------------------------------------------------------------------------------------

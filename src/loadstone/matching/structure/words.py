@@ -28,6 +28,9 @@ ROLES = {  # word in a leaf name → the role of the tensor in its layer
     "num_batches_tracked": "count",
     "weight_g": "magnitude", "weight_v": "direction",
     "parametrizations.weight.original0": "magnitude", "parametrizations.weight.original1": "direction",
+    "weight_orig": "undivided", "weight_u": "left",  # spectral_norm's, beside weight_v
+    "parametrizations.weight.original": "undivided",
+    "parametrizations.weight.0._u": "left", "parametrizations.weight.0._v": "direction",
 }  # fmt: skip
 _PREFIXES = ("weight", "bias", "w", "b")  # begin a longer leaf as well: weight_ih_l0
 _SUFFIXES = (*_PREFIXES, "kernel")  # and end one: in_proj_weight, depthwise_kernel
@@ -121,13 +124,11 @@ def _word(piece: str) -> str:
 def place(key: str) -> tuple[Path, str, str]:
     """Path of the layer, its text, and the role of the tensor in it ("" for a tensor that stands alone)."""
     dotted = key.replace("/", ".")
-    for role_path in ("parametrizations.weight.original0", "parametrizations.weight.original1"):
-        if dotted.endswith("." + role_path):
-            parent = dotted[: -len(role_path) - 1]
-            return tokens(parent), parent, ROLES[role_path]
+    owner, dot, way = f".{dotted}".rpartition(".parametrizations.")
+    if dot and (role := ROLES.get(f"parametrizations.{way}")):
+        return tokens(owner[1:]), owner[1:], role
     parent, _, leaf = dotted.rpartition(".")
-    role = ROLES.get(leaf.lower())
-    if role:
+    if role := ROLES.get(leaf.lower()):
         return tokens(parent), parent, role
     words = leaf.split("_")
     for end, rest, affixes in ((0, words[1:], _PREFIXES), (-1, words[:-1], _SUFFIXES)):
