@@ -210,7 +210,7 @@ def _groups(left: Sequence[Layer], right: Sequence[Layer], answers: Mapping[str,
 
 
 def _flattened(state: State) -> dict[int, str]:
-    """Pair what is the same layer when flattened or turned; what flattening assumes, by source layer."""
+    """Pair what is the same layer when flattened; what that assumes, by source layer."""
     left = [a for a in range(len(state.source)) if a not in state.pairs]
     right = [b for b in range(len(state.target)) if b not in state.backward]
     assumed = {}
@@ -218,10 +218,4 @@ def _flattened(state: State) -> dict[int, str]:
         state.pairs[a] = (b, "forced", "the only layer of these shapes, flattened")
         state.backward[b] = a
         assumed[a] = assumption
-    left = [a for a in left if a not in state.pairs]
-    right = [b for b in right if b not in state.backward]
-    for a, b, layer in flattening.turned(state.source, state.target, left, right):
-        state.source[a] = layer
-        state.pairs[a] = (b, "forced", "the only layer of these shapes, turned")
-        state.backward[b] = a
     return assumed
