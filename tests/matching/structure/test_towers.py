@@ -116,6 +116,67 @@ def test_blocks_that_leave_one_layer_on_either_side_say_nothing_because_it_may_b
     assert inside({**left, (): [3]}, {**right, (): [3]}, scope) == []
 
 
+def folded(names: tuple[str, str, str, str], *, is_flat: bool) -> list[Item]:
+    """Attention and feed-forward in one block, or in two that follow each other."""
+    stem, mix, up, down = names
+    found: list[Item] = []
+    for number in range(2):
+        first, second = (f"{stem}.{2 * number + n}" if is_flat else f"{stem}.{number}.{'ab'[n]}" for n in range(2))
+        found += [Item(f"{first}.{mix}.weight", (2 * WIDTH, WIDTH)), Item(f"{second}.{up}.weight", (4 * WIDTH, WIDTH))]
+        found.append(Item(f"{second}.{down}.weight", (WIDTH, 4 * WIDTH)))
+    return found
+
+
+@pytest.mark.parametrize("is_flat", [False, True])
+def test_two_numbers_of_a_longer_family_are_the_parts_of_one_block_on_either_side(is_flat: bool) -> None:
+    given = folded(("blocks", "mix", "wide", "narrow"), is_flat=is_flat)
+    wanted = folded(("layers", "att", "up", "down"), is_flat=not is_flat)
+    result = match(shuffled(given, 1), shuffled(wanted, 2))
+    assert result.verdict == "complete"
+    assert sources(result) == {one.key: other.key for one, other in zip(wanted, given, strict=True)}
+
+
+# one question for what one answer settles ----------------------------------------------------------------------------
+
+
+def heads(names: tuple[str, str], layers: tuple[str, str]) -> list[Item]:
+    body = [item for number in range(3) for item in linear(f"body.{number}", WIDTH, WIDTH)]
+    return body + [
+        item for name in names for item in (*norm(f"{name}.{layers[0]}"), *linear(f"{name}.{layers[1]}", 5, WIDTH))
+    ]
+
+
+def test_which_of_two_containers_is_which_is_asked_once_and_settles_all_that_is_in_them() -> None:
+    given, wanted = heads(("class", "distilled"), ("bn", "fc")), heads(("head", "other"), ("norm", "out"))
+    [question] = match(given, wanted).questions
+    assert question.places == 2
+    for option in question.options:
+        result = match(given, wanted, answers={question.target: option})
+        assert result.verdict == "complete"
+        name = "class" if option.startswith("class") == question.target.startswith("head") else "distilled"
+        assert all(source.startswith(name) for key, source in sources(result).items() if key.startswith("head"))
+
+
+def test_how_q_k_and_v_are_stacked_is_asked_once_of_a_matrix_and_the_norm_behind_it() -> None:
+    def network(block: str, stacked: str) -> list[Item]:
+        inner = [f"{block}.{number}.{stacked}" for number in range(2)]
+        return [
+            item
+            for path in inner
+            for item in (Item(f"{path}.linear.weight", (3 * WIDTH, WIDTH)), *norm(f"{path}.bn", 3 * WIDTH))
+        ]
+
+    given, wanted = network("layers", "query_key_value"), network("blocks", "qkv")
+    [question] = match(given, wanted).questions
+    assert (question.kind, question.target, question.places) == ("heads", "blocks.0.qkv.linear.weight", 4)
+    plain = match(given, wanted, answers={question.target: question.options[0]})
+    assert plain.verdict == "complete"
+    by_heads = f"{question.options[0]} | regroup(0; -1, 3, 4; 1, 0, 2)"
+    regrouped = match(given, wanted, answers={question.target: by_heads})
+    assert regrouped.verdict == "complete"
+    assert all("Regroup" in repr(assignment) for assignment in regrouped.assignments.values())
+
+
 # additions to every layer --------------------------------------------------------------------------------------------
 
 

@@ -20,7 +20,7 @@ from loadstone.matching.structure.layers import Layer, Piece
 from loadstone.matching.structure.reordering import Recipe, keys_of, main_keys, main_part, reordered
 from loadstone.matching.structure.solve import State
 from loadstone.matching.structure.stacking import TURNED
-from loadstone.matching.structure.words import blank, part_of, stacking
+from loadstone.matching.structure.words import blank, holders, part_of, stacking, tokens
 
 _ROTARY = "both turn the same rows of q and k for rotary positions, halves or neighbours"
 _GATES = "both stack their gates in torch's order"
@@ -188,10 +188,18 @@ def _template(state: State, a: int, b: int, doubted: str) -> object:
     if doubted in (_ROTARY, FOLDED, _UNSAID):
         return doubted
     paths = state.source[a].path, state.target[b].path
+    if doubted is _HEADS:  # rows of a matrix, and of the norm behind it
+        return _HEADS, *(_stack_of(layer.text) for layer in (state.source[a], state.target[b]))
     if doubted is _GATES:  # of one cell, which adds up what both matrices give; and of both its directions
         torch = [path for path in paths if "ih" in path or "hh" in path]
         return _GATES, *(blank(tuple(token for token in path if token not in _CELL)) for path in torch)
     return tuple(map(blank, paths))
+
+
+def _stack_of(text: str) -> tuple[str, ...]:
+    """The container whose name says that it stacks q, k and v; the layer itself where none does."""
+    outer = (holder for holder in reversed(holders(text)) if stacking(tokens(holder)))
+    return blank(tokens(next(outer, text)))
 
 
 def first_key(layer: Layer) -> str:

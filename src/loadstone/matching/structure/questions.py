@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from loadstone.matching.structure.doubts import Doubt, first_key, template
 from loadstone.matching.structure.items import Question
+from loadstone.matching.structure.reordering import main_part
 from loadstone.matching.structure.solve import Group, State
-from loadstone.matching.structure.words import blank
+from loadstone.matching.structure.words import blank, tokens
 
 
 def questions(state: State, doubts: Sequence[Doubt]) -> tuple[Question, ...]:
@@ -21,15 +22,26 @@ def questions(state: State, doubts: Sequence[Doubt]) -> tuple[Question, ...]:
     for doubt in doubts:
         same.setdefault(template(state, doubt), []).append(doubt)
     for alike_ones in same.values():
-        one = max(alike_ones, key=lambda doubt: len(doubt.options))
+        # the one with most ways to answer it; of these the matrix, if any
+        one = max(alike_ones, key=lambda doubt: (len(doubt.options), len(main_part(state.source[doubt.source]).shape)))
         found.append(Question(f"{one.text}?", one.key, one.options, len(alike_ones), one.kind))
     return tuple(sorted(found, key=lambda question: -question.places))
 
 
 def _template(state: State, group: Group) -> object:
-    left = sorted(blank(state.source[a].path) for a in group.left)
-    right = sorted(blank(state.target[b].path) for b in group.right)
-    return tuple(left), tuple(right)
+    return _kinds([state.source[a].text for a in group.left]), _kinds([state.target[b].text for b in group.right])
+
+
+def _kinds(texts: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+    """What tells members of a group apart: containers, where they are the same layer of several.
+
+    Which container is which, one layer of them answers for all.
+    """
+    split = [text.split(".") for text in texts]
+    shortest = min(map(len, split))
+    same = next((n for n in range(shortest - 1) if len({parts[-1 - n] for parts in split}) > 1), shortest - 1)
+    held = [parts[: len(parts) - same] for parts in split]
+    return tuple(sorted(blank(tokens(".".join(parts))) for parts in held))
 
 
 def _question(state: State, groups: list[Group]) -> Question:

@@ -115,9 +115,10 @@ class State:
             family, number, other, partner = split.numbers
             if split.is_whole:
                 there, back = self.numbers.get((family, other), ({}, {}))
-                if there.get(number, partner) != partner or not self._same_rank(split.numbers):
+                longer = len(self.families[0].get(family, ())) - len(self.families[1].get(other, ()))
+                if not self._same_rank(split.numbers) or (longer >= 0 and there.get(number, partner) != partner):
                     return False
-                if back.get(partner, number) != number and self._are_as_many(family, other):
+                if longer <= 0 and back.get(partner, number) != number:
                     return False
             if (family, other) not in bounds:
                 bounds[family, other] = Bounds(self.orders.get((family, other), {}))
