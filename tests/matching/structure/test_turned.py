@@ -138,6 +138,13 @@ def test_a_stack_that_fits_both_ways_is_one_question_and_its_answer_settles_all(
     assert filled(source, target, {question.target: answer}).verdict == "complete"
 
 
+def test_an_answer_that_names_a_square_matrix_does_not_say_which_way_it_is_stored() -> None:
+    source, target = Stack().written("h", THEIRS, turned=True), Stack().written("blocks", OURS)
+    said = filled(source, target, {"blocks.0.attn.join.weight": "h.0.mix.last.weight"})
+    assert [question.kind for question in said.questions] == ["turned"]
+    assert said.assignments == {}
+
+
 @pytest.mark.parametrize("which", [0, 1])
 @pytest.mark.parametrize(
     ("stack", "joins"),

@@ -46,7 +46,7 @@ def unsaid(state: State, stored: Oriented) -> dict[int, str]:
     if says == {True}:
         return {}
     across = {a: f"{_key(state.source[other])} | t()" for (a, _), (other, _) in couples}
-    return {a: _option(state.source[a], across.get(a, "")) for a in pairs}
+    return {a: across.get(a, "") if across else _turn(state.source[a]) for a in pairs}
 
 
 def _couples(state: State, pairs: dict[int, int]) -> Iterator[Couple]:
@@ -104,12 +104,10 @@ def _plain(layer: Layer) -> str:
     return "".join(map(str, tokens(last(layer))))
 
 
-def _option(layer: Layer, across: str) -> str:
-    """The answer which says that the matrix is stored the other way round; "" where nothing fits in its place."""
+def _turn(layer: Layer) -> str:
+    """The answer which says that a square matrix is stored the other way round; "" for any other."""
     keys, shape = main_keys(layer), main_part(layer).shape
-    if shape[0] != shape[1]:
-        return across
-    return f"{keys[0]} | t()" if len(keys) == 1 else ""
+    return f"{keys[0]} | t()" if len(keys) == 1 and shape[0] == shape[1] else ""
 
 
 def _key(layer: Layer) -> str:

@@ -27,7 +27,7 @@ _GATES = "both stack their gates in torch's order"
 _HEADS = "the rows of both are q, k, v part by part, not head by head"
 _HALVES = "both gate the same half of the rows, the first or the second"
 _TURNED = "both store it with outputs first, or both with inputs first"
-_UNSAID = "both store the matrices of these blocks alike, both with outputs first or both with inputs first"
+_UNSAID = "the matrices of these blocks fit as they are, and turned, inputs first on one side: which is it"
 _CELL = ("ih", "hh", "reverse")  # torch's words for the matrices of one recurrent cell, whose gates are added up
 
 _FEW_HEADS = 4  # heads are narrower than this part of any width
@@ -69,7 +69,9 @@ def take_doubts(
         _GATES: _beside(state, _otherwise(state, cells(state.source), cells(state.target))),
     }
     doubts = {a: doubt for a in state.pairs if (doubt := _doubt(state, a, shaky, flat, otherwise, is_rotary=is_rotary))}
-    doubts |= {a: _unsaid_doubt(state, a, across) for a, across in unsaid.items() if a not in doubts}
+    ways = {a: _unsaid_doubt(state, a, across) for a, across in unsaid.items()}
+    telling = {a: doubt for a, doubt in ways.items() if a not in doubts and len(doubt.options) > 1}
+    doubts |= telling  # of the others, an answer may say which it is, and not which way round
     orders: dict[int, dict[str, Recipe]] = {}
     for a, found in _answered(state, doubts, answers).items():
         if found[0] is not None and all(order == found[0] for order in found):
@@ -77,6 +79,8 @@ def take_doubts(
             orders[a] = found[0]
         elif a not in doubts:
             doubts[a] = _doubt_of(state, a, "it is in another order, as places like it are said to be", "order")
+    if doubts.keys() >= telling.keys():
+        doubts = {**ways, **doubts}
     for doubt in doubts.values():
         del state.pairs[doubt.source]
         del state.backward[doubt.target]
