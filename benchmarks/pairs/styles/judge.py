@@ -47,12 +47,13 @@ class Finding:
     wrong: tuple[Wrong, ...] = field(default=())
 
 
-def judged(pair: Pair) -> Finding:
+def judged(pair: Pair, answers: int = MOST_ANSWERS) -> Finding:
+    """What becomes of a pair without answers, and with some."""
     started = time.perf_counter()
     found = match(pair.source.items, pair.target.items)
     seconds = time.perf_counter() - started
     bad = tuple(wrong(pair, found))
-    final = answered(pair, found) if not bad else found
+    final = found if bad else answered(pair, found, answers)
     bad = bad or tuple(wrong(pair, final))
     if pair.sort == "another":
         is_taken = found.verdict == "complete" or (found.verdict == "partial" and bad)
@@ -68,7 +69,7 @@ def wrong(pair: Pair, found: Match) -> Iterator[Wrong]:
     shapes = {item.key: item.shape for item in pair.source.items}
     for item in pair.target.items:
         assignment = found.assignments.get(item.key)
-        if assignment is None or item.key not in pair.target.truth:
+        if assignment is None or assignment.made_by or item.key not in pair.target.truth:
             continue
         for element in _sample(math.prod(item.shape)):
             key, place = origin(assignment, item.shape, element, shapes)
@@ -80,11 +81,11 @@ def wrong(pair: Pair, found: Match) -> Iterator[Wrong]:
                 break
 
 
-def answered(pair: Pair, found: Match) -> Match:
+def answered(pair: Pair, found: Match, most: int) -> Match:
     """The match after the answers of someone who knows what belongs to the tensor that is asked about."""
     answers: dict[str, str] = {}
     passed: set[str] = set()
-    for _ in range(MOST_ANSWERS):
+    for _ in range(most):
         question = next((each for each in found.questions if each.target not in passed), None)
         if question is None:
             break

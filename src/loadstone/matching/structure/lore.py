@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 from loadstone.matching.structure.layers import Layer, Signature
 from loadstone.matching.structure.tries import Split
-from loadstone.matching.structure.words import Path, blank, telling
+from loadstone.matching.structure.words import PARTS, Path, blank, telling
 
 _LENGTH = 6  # tokens of an ending at most
 _ENOUGH = 2  # pairs that make a rule where numbers count
@@ -75,12 +75,12 @@ class Lore:
         if len(left) != len(right):
             return []
         ours, theirs = [source[a].path for a in left], [target[b].path for b in right]
+        alike = source[left[0]].signature
         for is_bare in (True, False):
             x = _classes([blank(path) for path in ours] if is_bare else [marked[0][a] for a in left], left)
             y = _classes([blank(path) for path in theirs] if is_bare else [marked[1][b] for b in right], right)
-            found = self._by_endings(x, y, 1 if is_bare else _ENOUGH) if len(x) == len(y) else {}
+            found = self._by_endings(x, y, 1 if is_bare else _ENOUGH, alike) if len(x) == len(y) else {}
             sides = (ours, left), (theirs, right)
-            alike = source[left[0]].signature
             splits = [
                 split
                 for ends, split in found.items()
@@ -91,7 +91,7 @@ class Lore:
         return self._by_words(source, ours, theirs, left, right)
 
     def _by_endings(
-        self, left: dict[Path, list[int]], right: dict[Path, list[int]], enough: int
+        self, left: dict[Path, list[int]], right: dict[Path, list[int]], enough: int, signature: Signature
     ) -> dict[tuple[Path, Path], Split]:
         splits = {}
         for x, members in left.items():
@@ -102,10 +102,19 @@ class Lore:
             alone = len(found) == 1 and _both(self.backward[y], left) == [x]
             if not alone or len(members) != len(right[y]):
                 return {}
+            if not self._is_of(signature, x, y) and (_is_shared(x, y, right) or _is_shared(y, x, left)):
+                return {}
             if self.endings[x][y] >= enough:
                 words = f"`{_shown(x)}` is `{_shown(y)}` elsewhere"
                 splits[x, y] = Split(members, right[y], "rule", words)
         return splits
+
+    def _is_of(self, signature: Signature, x: Path, y: Path) -> bool:
+        """A pair of layers of these shapes ends so."""
+        return any(
+            signature in signatures and _ends(source, x) and _ends(target, y)
+            for (source, target), signatures in self.templates.items()
+        )
 
     def _says_otherwise(self, x: Path, y: Path, signature: Signature) -> bool:
         """A layer of these shapes ends in the one, not by number, and has a partner that ends not in the other."""
@@ -164,6 +173,12 @@ class Lore:
         """Of layers with one signature, some pairs have the word and some have not."""
         signatures = self.with_word.get(word, {})
         return any(count < self.of_signature[signature] for signature, count in signatures.items())
+
+
+def _is_shared(x: Path, y: Path, others: Mapping[Path, object]) -> bool:
+    """The name of a part, q, k or v, means itself: the one has it, and so has another than its partner."""
+    names = {token for token in x if token in PARTS and token not in y}
+    return any(not names.isdisjoint(other) for other in others if other != y)
 
 
 def _ends(path: Path, ending: Path) -> bool:
