@@ -80,6 +80,13 @@ def test_values_that_look_odd_are_flagged_where_the_model_can_be_built(
     assert "module:factory" in capsys.readouterr().err
 
 
+def test_a_module_without_the_name_says_which_models_it_has(files, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("several_nets.py").write_text("from torch.nn import Linear\nclass Tall(Linear): ...\nthere = Linear(2, 2)\n")
+    write(Path("any.safetensors"), {"weight": (10, 8)})
+    assert main(["plan", "any.safetensors", "--into", "several_nets:model"]) == 2
+    assert "it has  Tall, there, Linear\n" in capsys.readouterr().err
+
+
 NETS = """
 import torch
 from torch import nn

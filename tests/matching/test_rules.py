@@ -291,7 +291,14 @@ def test_two_shapes_for_one_memory_are_a_conflict_at_once(plan_of, tied):
 
 
 def test_tied_memory_without_any_source_is_missing_once(plan_of, tied):
-    assert plan_of(tied, {"x": (1,)}).missing_keys == ["emb"]
+    plan = plan_of(tied, {"x": (1,)})
+    assert plan.missing_keys == ["emb"]
+    assert plan.filled == []
+
+
+@pytest.mark.parametrize("key", ["emb", "head"])
+def test_tied_memory_is_filled_under_both_names_by_either(plan_of, tied, key):
+    assert [action.target for action in plan_of(tied, {key: (5, 2)}).filled] == ["emb", "head"]
 
 
 # --- near misses ------------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, redirect_stdout
 from importlib import import_module
 from pathlib import Path
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import torch
 
 _FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+_MOST_OFFERS = 8
 _LARGEST_SCHEMA = 256 * 1024 * 1024  # bytes of a JSON file
 
 
@@ -88,9 +89,21 @@ def _imported(target: str) -> object:
 
             public = [found for found in dir(value) if not found.startswith("_")]
             fixes = tuple(Fix("did you mean", f"--into {name}:{found}") for found in nearest(attribute, public))
-            raise not_found(target, f"`{name}` has no `{attribute}`", *fixes)
+            raise not_found(target, f"`{name}` has no `{attribute}`", *fixes, offers=_offers(value))
         value = getattr(value, attribute)
     return value
+
+
+def _offers(value: object) -> tuple[str, ...]:
+    """What a module makes models with: modules and classes of them, those it defines itself before those it imports."""
+    from torch.nn import Module
+
+    found = [
+        (isinstance(each, type) and each.__module__ != getattr(value, "__name__", None), name)
+        for name, each in getattr(value, "__dict__", {}).items()
+        if isinstance(each, Module) or (isinstance(each, type) and issubclass(each, Module))
+    ]
+    return tuple(name for _, name in sorted(found))
 
 
 def _schema_of_json(target: str) -> Schema:
@@ -114,12 +127,15 @@ def _schema_of_json(target: str) -> Schema:
     return Schema(target, slots)
 
 
-def not_found(target: str, why: str, *fixes: Fix) -> MatchError:
-    """The error for a target that gives no model, with what was tried."""
+def not_found(target: str, why: str, *fixes: Fix, offers: Sequence[str] = ()) -> MatchError:
+    """The error for a target that gives no model, with what was tried, and what there is instead."""
     tried = [("a file", str(Path(target).absolute()))]
     if _FACTORY.fullmatch(target):
         module = target.partition(":")[0]
         tried = [("module", f"{module}, imported from {Path.cwd()} and the Python path")]
+    if offers:
+        more = f" and {len(offers) - _MOST_OFFERS} more" * (len(offers) > _MOST_OFFERS)
+        tried.append(("it has", ", ".join(offers[:_MOST_OFFERS]) + more))
     usual = Fix("name the module as Python would import it from here", "--into package.module:factory")
     return MatchError(Diagnostic("target-not-found", why, tuple(tried), fixes or (usual,)))
 

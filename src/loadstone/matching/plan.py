@@ -161,6 +161,17 @@ class Plan:
         return [action for action in self.actions if action.status == "load"]
 
     @property
+    def filled(self) -> list[Action]:
+        """The lines of model keys that get values: of their own, or with the memory they share."""
+        owner = {slot.key: slot.tied_to or slot.key for slot in self.schema.slots.values()}
+        written = {owner[str(action.target)] for action in self.loaded if action.target in owner}
+        return [
+            action
+            for action in self.actions
+            if action.status == "load" or (action.status == "tied" and owner[str(action.target)] in written)
+        ]
+
+    @property
     def loaded_elements(self) -> int:
         """Elements of the model that get values."""
         return sum(self.schema.slots[str(action.target)].elements for action in self.loaded)

@@ -12,7 +12,6 @@ A tensor that is reshaped, turned, cut or joined on the way becomes a computed o
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -30,9 +29,10 @@ from loadstone.matching.selection import Patterns
 from loadstone.matching.settle import Computed
 from loadstone.matching.step_shapes import tidied
 from loadstone.matching.structure import GRADES, Assignment, Item, Match, Question, match
-from loadstone.matching.structure.expressions import sources_of
+from loadstone.matching.structure.expressions import sources_of, with_keys
 from loadstone.matching.structure.folding import undivided
 from loadstone.matching.structure.tables import is_table
+from loadstone.matching.structure.ties import ties
 from loadstone.matching.trials import Waiting, waiting
 from loadstone.matching.wholeness import not_once
 
@@ -86,20 +86,20 @@ def by_structure(
     kept = {id(one) for one in free}
     result = Structural([one for one in candidates if id(one) not in kept])
     slots = {key: slot for key, slot in schema.slots.items() if not is_decided(key)}
-    named, wanted, memories = _led(free, slots, result)
-    names = {one.key: one.name for one in named.values()}
-    answers, unread = read_answers(options.answers, names, {one.key: one.info.shape for one in free})
-    sources = [_source_item(one, memories) for one in named.values()]
-    targets = [_target_item(slot, schema) for slot in wanted]
-    found = match(sources, targets, answers=answers)
+    led = _led(free, slots, schema, result)
+    names = led.names
+    named = {name: one for name, one in led.named.items() if name not in led.spare}
+    said = {led.copies.get(target, target): text for target, text in options.answers.items()}
+    answers, unread = read_answers(said, names, {one.key: one.info.shape for one in free})
+    found = match(led.sources, led.targets, answers=answers)
     shapes = {name: one.info.shape for name, one in named.items()}
     ruled = _ruled(result, options.rules, slots, names, {one.key: one.info.shape for one in free})
     used: dict[str, None] = {taken.key: None for one in ruled.values() for taken in one.sources}
     for target, assignment in ((key, tidied(one, shapes)) for key, one in found.assignments.items()):
-        said = ruled.get(target)
-        if said is not None:
-            is_same = (said.sources, said.steps) == (assignment.sources, assignment.steps)
-            ruled[target] = assignment if is_same else said
+        rule = ruled.get(target)
+        if rule is not None:
+            is_same = (rule.sources, rule.steps) == (assignment.sources, assignment.steps)
+            ruled[target] = assignment if is_same else rule
         elif found.verdict != "refused" and not any(taken.key in used for taken in assignment.sources):
             ruled[target] = assignment
     _place(result, {key: ruled[key] for key in schema.slots if key in ruled}, named, schema)
@@ -111,7 +111,7 @@ def by_structure(
         )
     else:
         asked = replace(found, questions=tuple(questions))
-        _wait(result, {} if options.is_trial else waiting(asked, sources, targets, answers), named)
+        _wait(result, {} if options.is_trial else waiting(asked, led.sources, led.targets, answers), named)
         keys = {name: one.key for name, one in named.items()}
         result.questions = tuple(in_the_file(question, keys) for question in questions)
         # what rules say is not counted: with no question left, nothing is open
@@ -123,7 +123,7 @@ def by_structure(
     left = _resized(result, found, named, slots, options)
     _leave(result, left, schema)
     result.findings += unread
-    readable = {target: text for target, text in options.answers.items() if target in answers}
+    readable = {target: with_keys(text, led.standing) for target, text in said.items() if target in answers}
     result.findings += unfit_answers(
         readable, result.assignments, schema, {one.key: one.info.shape for one in candidates}
     )
@@ -150,45 +150,57 @@ def _leaders(schema: Schema) -> list[Slot]:
     return [slot for slot in schema.slots.values() if slot.tied_to is None]
 
 
-def _led(
-    free: list[Candidate], slots: Mapping[str, Slot], result: Structural
-) -> tuple[dict[str, Candidate], list[Slot], dict[str, str]]:
-    """Candidates by name, and slots, with one name for each memory that has several.
+@dataclass(frozen=True, slots=True)
+class _Led:
+    """Both sides with one name for each memory that has several, and the other names, each with that one.
 
-    The last is the first key of a memory for every key of the file that shares one.
-    All names go to the engine where one side has as many as the other only then: a tied pair into an untied one.
+    All names go to the engine where the other side has as many tensors: a tied pair into an untied one.
     """
-    first: dict[tuple[object, ...], Candidate] = {}
-    repeats: dict[str, Candidate] = {}
-    for one in free:
-        info = one.info
-        if info.storage is not None:
-            view = (id(info.storage), info.offset, info.shape, info.stride, info.dtype)
-            if first.setdefault(view, one) is not one:
-                repeats[one.key] = first[view]
-    followers = {slot.key for slot in slots.values() if slot.tied_to in slots}
-    have = Counter(one.info.shape for one in free)
-    want = Counter(slot.shape for slot in slots.values())
-    tied = Counter(one.info.shape for one in free if one.key in repeats)
-    following = Counter(slots[key].shape for key in followers)
-    is_even = {shape: have[shape] - tied[shape] == want[shape] - following[shape] for shape in have | want}
+
+    named: dict[str, Candidate]
+    sources: list[Item]
+    targets: list[Item]
+    spare: dict[str, str]
+    copies: dict[str, str]
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The engine's name for every key of the file."""
+        return {one.key: self.spare.get(name, name) for name, one in self.named.items()}
+
+    @property
+    def standing(self) -> dict[str, str]:
+        """The key that stands for every key of the file."""
+        return {one.key: self.named[self.spare.get(name, name)].key for name, one in self.named.items()}
+
+
+def _led(free: list[Candidate], slots: Mapping[str, Slot], schema: Schema, result: Structural) -> _Led:
+    memories = _memories(free)
     named: dict[str, Candidate] = {}
     for one in free:
-        shape = one.info.shape
-        if one.key in repeats and (is_even[shape] or have[shape] > want[shape]):
-            why = f"the same memory as `{repeats[one.key].key}`"
-            result.lines.append(Action("dropped", one.key, None, "tied in the checkpoint", why))
-        elif one.name in named:
+        if one.name in named:
             result.unplaced.append(one)
         else:
             named[one.name] = one
-    wanted = [
-        slot
-        for key, slot in slots.items()
-        if not (key in followers and (is_even[slot.shape] or want[slot.shape] > have[slot.shape]))
-    ]
-    memories = {key: one.key for key, one in repeats.items()}
-    return named, wanted, {**memories, **{key: key for key in memories.values()}}
+    sources = [_source_item(one, memories) for one in named.values()]
+    targets = [_target_item(slot, schema) for slot in slots.values()]
+    spare, copies = ties(sources, targets)
+    for name, stands in spare.items():
+        why = f"the same memory as `{named[stands].key}`"
+        result.lines.append(Action("dropped", named[name].key, None, "tied in the checkpoint", why))
+    sources = [item for item in sources if item.key not in spare]
+    return _Led(named, sources, [item for item in targets if item.key not in copies], spare, copies)
+
+
+def _memories(candidates: Sequence[Candidate]) -> dict[str, str]:
+    """The first key of a memory for every key of the file that shares one."""
+    views: dict[tuple[object, ...], list[str]] = {}
+    for one in candidates:
+        info = one.info
+        if info.storage is not None:
+            view = (id(info.storage), info.offset, info.shape, info.stride, info.dtype)
+            views.setdefault(view, []).append(one.key)
+    return {key: keys[0] for keys in views.values() if len(keys) > 1 for key in keys}
 
 
 def _ruled(

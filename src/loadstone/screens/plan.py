@@ -80,7 +80,7 @@ def next_step(plan: Plan) -> str:
 
 def _verdict(plan: Plan, width: int) -> list[Line]:
     wanted = len(plan.schema.slots)
-    filled = sum(action.status in ("load", "tied") for action in plan.actions)
+    filled = len(plan.filled)
     undecided = sum(action.status in _UNDECIDED for action in plan.actions)
     coverage = f"{filled:,} of {quantities.counted(wanted, 'model tensor')} {'has' if wanted == 1 else 'have'} a source"
     if plan.ok:

@@ -145,10 +145,9 @@ def _model(made: Resume, parts: Parts, saved: SavedRun, strict: Strict, matching
         made.notes += [*(each for each in found if each.severity == "warning"), *structure]
     if strict == "exact":
         made.errors += _changes(plan)
-    counts = {status: [a for a in plan.actions if a.status == status] for status in ("load", "tied")}
-    moved = sum(op.name == "compose" for each in counts["load"] for op in each.ops)
+    moved = sum(op.name == "compose" for each in plan.loaded for op in each.ops)
     along = f", {moved:,} of them rearranged" if moved else ""
-    made.lines.append(Line("kept", "model", f"{len(counts['load']) + len(counts['tied']):,} tensors{along}"))
+    made.lines.append(Line("kept", "model", f"{len(plan.filled):,} tensors{along}"))
     made.lines += [
         Line("new", f"model.{each.target}", each.why) for each in plan.actions if each.status in ("missing", "kept")
     ]

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from loadstone.matching.structure.gathering import counts
 from loadstone.matching.structure.items import Item
-from loadstone.matching.structure.layers import counts
 
 _SHARE = 0.5  # of the parameters of the smaller side, so that it is no mere part of a network
 _LEAST = 8  # tensors in a container

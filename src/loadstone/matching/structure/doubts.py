@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from loadstone.matching.structure.folding import EPS, FOLDED
 from loadstone.matching.structure.fusing import last
+from loadstone.matching.structure.gates import cells, halved
 from loadstone.matching.structure.items import Assignment, Kind
 from loadstone.matching.structure.layers import Layer, Piece
 from loadstone.matching.structure.reordering import Recipe, keys_of, main_keys, main_part, reordered
@@ -57,9 +58,11 @@ def take_doubts(
         is_rotary: positions may be rotary, for all that lies beside these layers.
     """
     is_rotary = is_rotary or (may_be_rotary(state.source) and may_be_rotary(state.target))
-    gated = _gated(state.source), _gated(state.target)
-    halved = {a for a, (b, *_) in state.pairs.items() if a in gated[0] and b in gated[1]}
-    doubts = {a: doubt for a in state.pairs if (doubt := _doubt(state, a, shaky, flat, halved, is_rotary=is_rotary))}
+    both = {
+        text: _both(state, stacked(state.source), stacked(state.target))
+        for text, stacked in ((_HALVES, halved), (_GATES, cells))
+    }
+    doubts = {a: doubt for a in state.pairs if (doubt := _doubt(state, a, shaky, flat, both, is_rotary=is_rotary))}
     orders: dict[int, dict[str, Recipe]] = {}
     for a, found in _answered(state, doubts, answers).items():
         if found[0] is not None and all(order == found[0] for order in found):
@@ -94,16 +97,23 @@ def _answered(
 
 
 def _doubt(
-    state: State, a: int, shaky: Mapping[int, str], flat: Mapping[int, str], halved: Set[int], *, is_rotary: bool
+    state: State,
+    a: int,
+    shaky: Mapping[int, str],
+    flat: Mapping[int, str],
+    both: Mapping[str, Set[int]],
+    *,
+    is_rotary: bool,
 ) -> Doubt | None:
     source, target = state.source[a], state.target[state.pairs[a][0]]
-    stacked = _stacked(source, target)
+    is_otherwise = last(source) != last(target)
+    stacked = _stacked(source, target, is_cell=is_otherwise and a in both[_GATES])
     reasons: tuple[tuple[str, Kind], ...] = (
         (flat.get(a, ""), "flatten"),
         ("" if a in flat else shaky.get(a, ""), "pick"),
         (source.assumed or target.assumed, "fold" if source.assumed is FOLDED else "order"),
         (stacked, "gates" if stacked is _GATES else "heads"),
-        (_HALVES if a in halved and last(source) != last(target) else "", "order"),
+        (_HALVES if is_otherwise and a in both[_HALVES] else "", "order"),
         (_TURNED if _may_be_turned(source, target) else "", "order"),
         (_ROTARY if is_rotary and _turns(source, target) else "", "rotary"),
     )
@@ -158,26 +168,6 @@ def _may_be_turned(source: Layer, target: Layer) -> bool:
     return sorted(roles) == ["", "weight"] and len(shape) == 2 and shape[0] == shape[1]
 
 
-def _gated(layers: Sequence[Layer]) -> frozenset[int]:
-    """Linear layers whose outputs are halved: what leads back beside them takes half as many, and nothing takes all."""
-    matrices: dict[int, tuple[str, int, int]] = {}
-    for index, layer in enumerate(layers):
-        pieces = layer.parts["weight"].pieces if "weight" in layer.parts else ()
-        if len(pieces) == 1 and len(pieces[0].item.shape) == len(layer.parts["weight"].shape) == 2:
-            outputs, inputs = layer.parts["weight"].shape
-            matrices[index] = (layer.text.rpartition(".")[0], outputs, inputs)
-    beside = frozenset(matrices.values())
-    taken = frozenset((container, inputs) for container, _, inputs in beside)
-    return frozenset(
-        index
-        for index, (container, outputs, inputs) in matrices.items()
-        if outputs % 2 == 0
-        and outputs // 2 != inputs  # k and v in one, beside the matrix behind them
-        and (container, inputs, outputs // 2) in beside
-        and (container, outputs) not in taken
-    )
-
-
 def template(state: State, doubt: Doubt) -> object:
     """What doubts have in common that one answer settles."""
     return _template(state, doubt.source, doubt.target, doubt.text)
@@ -197,11 +187,16 @@ def first_key(layer: Layer) -> str:
     return main_keys(layer)[0]
 
 
-def _stacked(source: Layer, target: Layer) -> str:
+def _both(state: State, ours: Set[int], theirs: Set[int]) -> frozenset[int]:
+    """Source layers of some, which are paired with some of the other side."""
+    return frozenset(a for a, (b, *_) in state.pairs.items() if a in ours and b in theirs)
+
+
+def _stacked(source: Layer, target: Layer, *, is_cell: bool) -> str:
     """Why the rows of the two may be stacked in different orders."""
     one, other = stacking(source.path), stacking(target.path)
     if one == other:
-        return ""
+        return "" if one or not is_cell else _GATES
     if "gates" in one + other:
         named = "ifgo" in (*source.path, *target.path) or "rzn" in (*source.path, *target.path)
         return "" if named else _GATES

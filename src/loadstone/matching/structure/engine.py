@@ -11,6 +11,7 @@ from loadstone.matching.structure.affix import same_names
 from loadstone.matching.structure.containers import inner, within
 from loadstone.matching.structure.counting import log10_ways
 from loadstone.matching.structure.doubts import may_be_rotary, take_doubts, tied_doubt
+from loadstone.matching.structure.expressions import with_keys
 from loadstone.matching.structure.folding import folded, folded_away, parametrized
 from loadstone.matching.structure.fusing import fuse, signatures
 from loadstone.matching.structure.items import Assignment, Item, Match
@@ -19,7 +20,7 @@ from loadstone.matching.structure.numbering import numbered
 from loadstone.matching.structure.orders import BY_ORDER, EVERY, leave, named, pair_by_order, refused, undoubted
 from loadstone.matching.structure.questions import questions
 from loadstone.matching.structure.reordering import read
-from loadstone.matching.structure.rules import induce
+from loadstone.matching.structure.rules import Rule, induce
 from loadstone.matching.structure.solve import Group, State, solve
 from loadstone.matching.structure.stacking import stack
 from loadstone.matching.structure.support import unsupported
@@ -45,6 +46,16 @@ def match(source: Sequence[Item], target: Sequence[Item], *, answers: Mapping[st
 
     Raises ValueError for an expression that is none.
     """
+    spare, copies = ties(source, target)
+    whole = target
+    source = [item for item in source if item.key not in spare]
+    target = [item for item in target if item.key not in copies]
+    answers = {copies.get(key, key): with_keys(text, spare) if spare else text for key, text in answers.items()}
+    return _with_aliases(_best(source, target, answers), copies, whole)
+
+
+def _best(source: Sequence[Item], target: Sequence[Item], answers: Mapping[str, str]) -> Match:
+    """As wholes; or, where these differ, of containers that are the same network."""
     found = _match(source, target, answers)
     if found.verdict == "complete" or not found.unmatched_target or len(source) + len(target) > _MOST_KEYS:
         return found
@@ -82,7 +93,6 @@ def _inside(
     both = {**core.assignments, **({} if is_apart else rest.assignments)}
     found = {item.key: both[item.key] for item in target if item.key in both}
     missing, unused = (*core.unmatched_target, *missing), (*core.unmatched_source, *unused)
-    simple = {key: one.sources[0].key for key, one in found.items() if len(one.sources) == 1}
     return Match(
         found,
         (*core.questions, *(() if is_apart else rest.questions)),
@@ -91,7 +101,7 @@ def _inside(
         core.admissible + (0.0 if is_apart else rest.admissible),
         "partial" if missing or unused else "complete",
         f"`{ours or 'the source'}` and `{theirs or 'the target'}` are the same network, with other things beside it",
-        induce(simple),
+        _rules(found),
     )
 
 
@@ -114,9 +124,8 @@ def _match(
     source: Sequence[Item], target: Sequence[Item], answers: Mapping[str, str], *, is_rotary: bool = False
 ) -> Match:
     said, empty = read(named(answers), source), refused(answers)
-    spare, copies = ties(source, target)
-    left = numbered(layers(item for item in _sorted(source) if item.key not in spare))
-    right = numbered(layers(item for item in _sorted(target) if item.key not in copies))
+    left = numbered(layers(_sorted(source)))
+    right = numbered(layers(_sorted(target)))
     left, right = stack(left, right)
     right, left = stack(right, left)
     left = fuse(left, right)
@@ -136,15 +145,13 @@ def _match(
     found = assignments(state, target, orders, also)
     found |= tables(found, source, target)
     asked = questions(state, doubts)
-    found = _with_aliases(found, copies, target)
-    missing, unused = left_over(found, *_without_aliases(source, target, copies, spare))
+    missing, unused = left_over(found, source, target)
     likely = [doubt for doubt in doubts if doubt.source not in shaky or doubt.source in assumed]
     pairs = ([(doubt.source, doubt.target) for doubt in each] for each in (doubts, likely))
     word, reason = verdict(state, found, missing, unused, target, *pairs)
     reason = folded_away(left, right) or reason if word == "refused" else reason
     if word == "refused":  # whether single layers are the same is nothing to ask of another network
         asked = questions(state, likely)
-    simple = {key: one.sources[0].key for key, one in found.items() if len(one.sources) == 1}
     return Match(
         found,
         asked,
@@ -153,24 +160,22 @@ def _match(
         log10_ways(state, doubts),
         word,
         reason,
-        induce(simple),
+        _rules(found),
     )
 
 
-def _with_aliases(
-    found: dict[str, Assignment], copies: Mapping[str, str], target: Sequence[Item]
-) -> dict[str, Assignment]:
-    """Other names of the same memory get what their first name gets."""
+def _with_aliases(match: Match, copies: Mapping[str, str], target: Sequence[Item]) -> Match:
+    """Other names of the same memory get what the name that stands for it gets."""
+    found = dict(match.assignments)
     for alias, first in copies.items():
         if first in found:
             found[alias] = replace(found[first], target=alias, evidence=f"the same memory as `{first}`")
-    return {item.key: found[item.key] for item in target if item.key in found}
+    found = {item.key: found[item.key] for item in target if item.key in found}
+    return replace(match, assignments=found, rules=_rules(found)) if copies else match
 
 
-def _without_aliases(
-    source: Sequence[Item], target: Sequence[Item], copies: Mapping[str, str], spare: Mapping[str, str]
-) -> tuple[list[Item], list[Item]]:
-    return [item for item in source if item.key not in spare], [item for item in target if item.key not in copies]
+def _rules(found: Mapping[str, Assignment]) -> tuple[Rule, ...]:
+    return induce({key: one.sources[0].key for key, one in found.items() if len(one.sources) == 1})
 
 
 def _sorted(items: Sequence[Item]) -> list[Item]:

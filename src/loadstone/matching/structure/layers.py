@@ -15,15 +15,14 @@ Each canonical tensor keeps the pieces it was made of, so that an assignment can
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from loadstone.matching.structure.arithmetic import Sum
+from loadstone.matching.structure.gathering import gathered
 from loadstone.matching.structure.items import Item
 from loadstone.matching.structure.steps import Permute, Reshape, Step
-from loadstone.matching.structure.words import Path, holders, place
-
-_COUNTED_DTYPES = ("float", "bfloat", "complex", "half", "double")
+from loadstone.matching.structure.words import Path, holders
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,43 +90,23 @@ class Layer:
         return sum(math.prod(part.shape) for role, part in self.parts.items() if role != "count")
 
 
-def counts(item: Item) -> bool:
-    """The tensor has values that matter: counters and index tables are the model's own."""
-    return item.dtype.startswith(_COUNTED_DTYPES) and not item.key.endswith("num_batches_tracked")
-
-
 def layers(items: Iterable[Item]) -> list[Layer]:
     """The layers of a state dict, in order of first appearance."""
-    grouped: dict[str, list[tuple[str, Path, Item]]] = {}
-    for item in items:
-        path, text, role = place(item.key)
-        grouped.setdefault(text, []).append((role, path, item))
-    found: list[tuple[Path, str, dict[str, Item]]] = []
-    for text, members in grouped.items():
-        roles: dict[str, Item] = {}
-        for role, _, item in members:
-            if role == "count" or counts(item):
-                roles[role if role not in roles else item.key] = item
-        if any(role != "count" for role in roles):
-            found.append((members[0][1], text, roles))
-    return _oriented(found)
-
-
-def _oriented(found: Sequence[tuple[Path, str, dict[str, Item]]]) -> list[Layer]:
+    found = gathered(items)
     says: dict[str, set[bool]] = {}  # block → orientations that biases prove in it
-    for _, text, roles in found:
-        proven = _orientation(roles)
+    for one in found:
+        proven = _orientation(one.roles)
         if proven is not None:
-            for scope in holders(text):
+            for scope in holders(one.text):
                 says.setdefault(scope, set()).add(proven)
     made = []
-    for path, text, roles in found:
-        turned = _orientation(roles)
+    for one in found:
+        turned = _orientation(one.roles)
         if turned is None:
-            evidence = next((says[scope] for scope in holders(text) if scope in says), {False})
-            turned = "bias" in roles and _is_square(roles) and evidence == {True}
-        parts = {role: Part(*_canonical(role, item, roles, turned)) for role, item in roles.items()}
-        made.append(Layer(path, text, parts))
+            evidence = next((says[scope] for scope in holders(one.text) if scope in says), {False})
+            turned = "bias" in one.roles and _is_square(one.roles) and evidence == {True}
+        parts = {role: Part(*_canonical(role, item, one.roles, turned)) for role, item in one.roles.items()}
+        made.append(Layer(one.path, one.text, parts))
     return made
 
 

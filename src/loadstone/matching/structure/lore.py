@@ -37,11 +37,11 @@ class Lore:
 
     def learn(self, source: Layer, target: Layer, marked: tuple[Path, Path], *, said: bool) -> None:
         """Take a pair in, also with its numbers marked by the size of their families; one that was said counts more."""
-        self._learn_endings(*marked, _ENOUGH if said else 1)
+        self._learn_endings(*marked, said=said)
         bare = blank(source.path), blank(target.path)
         if bare not in self.templates:  # once is as good as often
             self.templates[bare] = None
-            self._learn_endings(*bare, 1)
+            self._learn_endings(*bare)
         ours, theirs, signature = telling(source.path), telling(target.path), source.signature
         for word in theirs:
             self.right[word] = self.right.get(word, 0) + 1
@@ -53,14 +53,14 @@ class Lore:
                 self.both[word, other] = self.both.get((word, other), 0) + 1
         self.of_signature[signature] = self.of_signature.get(signature, 0) + 1
 
-    def _learn_endings(self, left: Path, right: Path, weight: int) -> None:
+    def _learn_endings(self, left: Path, right: Path, *, said: bool = False) -> None:
         left, right = (_START, *left), (_START, *right)
         for i in range(1, min(_LENGTH, len(left)) + 1):
             x = left[-i:]
             known = self.endings.setdefault(x, {})
             for j in range(1, min(_LENGTH, len(right)) + 1):
                 y = right[-j:]
-                known[y] = known.get(y, 0) + weight
+                known[y] = known.get(y, 0) + (_ENOUGH if said and _count_the_same(x, y) else 1)
                 self.backward.setdefault(y, {})[x] = None
 
     def splits(
@@ -144,6 +144,12 @@ def _classes(paths: Sequence[Path], members: Sequence[int]) -> dict[Path, list[i
         if len(classes) > 1 and all(any(_is_word(token) for token in ending) for ending in classes):
             return classes
     return {}
+
+
+def _count_the_same(one: Path, other: Path) -> bool:
+    """One of the endings has no numbers, or both have the same: else the one may count blocks and the other parts."""
+    numbers = [[token for token in path if "/" in str(token)] for path in (one, other)]
+    return not all(numbers) or numbers[0] == numbers[1]
 
 
 def _is_word(token: object) -> bool:

@@ -82,12 +82,12 @@ class State:
         a, b = group.left[0], group.right[0]
         self.pairs[a] = (b, group.grade, group.evidence)
         self.backward[b] = a
-        paths = self.source[a].path, self.target[b].path
-        for side, (path, partner) in enumerate((paths, paths[::-1])):
-            for depth in range(len(path)):
+        both = self.source[a], self.target[b]
+        for side, (layer, partner) in enumerate(((both[0], both[1].path), (both[1], both[0].path))):
+            path = layer.path
+            for depth in containers(layer.text):
                 count, scope = self.under[side].get(path[:depth], (0, partner))
                 self.under[side][path[:depth]] = (count + 1, common(scope, partner))
-        both = self.source[a], self.target[b]
         for side, (mine, other) in enumerate((both, both[::-1])):
             inside = tokens(other.text.rpartition(".")[0])
             for family, number in _places(mine.path):
@@ -331,8 +331,8 @@ def _is_sound(state: State, group: Group, split: Split) -> bool:
 
 
 def _count_otherwise(one: Path, other: Path) -> bool:
-    """Behind the word that they share, both are numbered, and by other numbers."""
-    return bool(one and other and isinstance(one[0], int) and isinstance(other[0], int) and one[0] != other[0])
+    """Behind the word that they share, both go on, and one by a number that the other has not."""
+    return bool(one and other and any(isinstance(path[0], int) for path in (one, other)) and one[0] != other[0])
 
 
 def _shared_words(state: State, group: Group) -> list[Split]:

@@ -1,6 +1,7 @@
 """Ties: an embedding and a head that are one tensor, in the file, in the model, in both or in one of the two.
 
-one memory, one tensor     keys that are the same memory count once, where the other side has the values once
+one memory, one tensor     keys that are the same memory count once, where the other side has the values once; the name
+                           that stands for it is the one that leaves layers as the other side has them
 one memory, two tensors    which is which is moot: both get, or both must have, the same values
 one tensor, two memories   whether it is both of them is asked, and fills both where the answer is yes
 """
@@ -11,9 +12,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from loadstone.matching.structure.items import Assignment, Item
-from loadstone.matching.structure.layers import Layer
+from loadstone.matching.structure.layers import Layer, layers
 from loadstone.matching.structure.reordering import main_keys
 from loadstone.matching.structure.solve import Group, State
+from loadstone.matching.structure.words import place
 
 
 def ties(source: Sequence[Item], target: Sequence[Item]) -> tuple[dict[str, str], dict[str, str]]:
@@ -22,33 +24,65 @@ def ties(source: Sequence[Item], target: Sequence[Item]) -> tuple[dict[str, str]
     A file written by safetensors has a tied tensor under one name, one of torch.save under all: what decides is which
     side has more tensors of the shape.
     """
-    spare, copies = _aliases(source), _aliases(target)
-    shapes = {item.key: item.shape for item in (*source, *target)}
+    memories = _memories(source), _memories(target)
+    if not any(memories):
+        return {}, {}
     have, want = Counter(item.shape for item in source), Counter(item.shape for item in target)
-    both = {shapes[key] for key in spare} & {shapes[key] for key in copies}
+    both = {names[0].shape for names in memories[0]} & {names[0].shape for names in memories[1]}
 
     def kept(
-        aliases: dict[str, str], mine: Counter[tuple[int, ...]], other: Counter[tuple[int, ...]]
-    ) -> dict[str, str]:
-        return {
-            alias: first
-            for alias, first in aliases.items()
-            if shapes[alias] in both or mine[shapes[alias]] > other[shapes[alias]]
-        }
+        memories: list[list[Item]], mine: Counter[tuple[int, ...]], other: Counter[tuple[int, ...]]
+    ) -> list[list[Item]]:
+        shapes = both | {shape for shape in mine if mine[shape] > other[shape]}
+        return [names for names in memories if names[0].shape in shapes]
 
-    return kept(spare, have, want), kept(copies, want, have)
+    spare = _standing(kept(memories[0], have, want), source, target)
+    left = [item for item in source if item.key not in spare]
+    return spare, _standing(kept(memories[1], want, have), target, left)
 
 
-def _aliases(items: Sequence[Item]) -> dict[str, str]:
-    """Later names of one memory, by key order, with the first."""
-    first: dict[tuple[str, tuple[int, ...]], str] = {}
-    aliases = {}
+def _memories(items: Sequence[Item]) -> list[list[Item]]:
+    """What is one memory under several names, in the order of keys."""
+    found: dict[tuple[str, tuple[int, ...]], list[Item]] = {}
     for item in sorted(items, key=lambda item: item.key):
         if item.storage is not None:
-            name = first.setdefault((item.storage, item.shape), item.key)
-            if name != item.key:
-                aliases[item.key] = name
-    return aliases
+            found.setdefault((item.storage, item.shape), []).append(item)
+    return [names for names in found.values() if len(names) > 1]
+
+
+def _standing(memories: Sequence[list[Item]], items: Sequence[Item], others: Sequence[Item]) -> dict[str, str]:
+    """Every name but the one that stands for its memory, with that one.
+
+    Tensors that lie together under all their names, as those of a layer that is registered twice, go together.  Where
+    nothing tells the names apart it is the first by key: either is right.
+    """
+    if not memories:
+        return {}
+    known = {layer.signature for layer in layers(others)}
+    repeated = {item.key for names in memories for item in names}
+    company = Counter(_layer(item).rpartition(".")[0] for item in items if item.key not in repeated)
+    members: dict[str, list[Item]] = {}
+    for item in items:
+        members.setdefault(_layer(item), []).append(item)
+    bundles: dict[tuple[str, ...], list[list[Item]]] = {}
+    for names in memories:
+        bundles.setdefault(tuple(map(_layer, names)), []).append(names)
+    found: dict[str, str] = {}
+    for places, bundle in bundles.items():
+        rest = [item for text in dict.fromkeys(places) for item in members[text]]
+        fits = []
+        for at, text in enumerate(places):
+            gone = {item.key for names in bundle for n, item in enumerate(names) if n != at}
+            left = layers(item for item in rest if item.key not in gone)
+            share = sum(layer.signature in known for layer in left) / max(len(left), 1)
+            fits.append((share, company[text.rpartition(".")[0]]))
+        best = fits.index(max(fits))
+        found |= {item.key: names[best].key for names in bundle for n, item in enumerate(names) if n != best}
+    return found
+
+
+def _layer(item: Item) -> str:
+    return place(item.key)[1]
 
 
 def pair_moot(state: State) -> None:

@@ -11,8 +11,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
+from loadstone.matching.structure.gathering import counts
 from loadstone.matching.structure.items import Assignment, Item, Unmatched
-from loadstone.matching.structure.layers import Layer, counts
+from loadstone.matching.structure.layers import Layer
 from loadstone.matching.structure.solve import State
 from loadstone.matching.structure.words import Path, place
 

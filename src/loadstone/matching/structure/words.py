@@ -32,7 +32,8 @@ ROLES = {  # word in a leaf name → the role of the tensor in its layer
     "parametrizations.weight.original": "undivided",
     "parametrizations.weight.0._u": "left", "parametrizations.weight.0._v": "direction",
 }  # fmt: skip
-_AFFIXES = ("weight", "bias", "w", "b")  # also at the front or the end of a longer leaf: in_proj_weight, weight_ih_l0
+_PREFIXES = ("weight", "bias", "w", "b")  # begin a longer leaf as well: weight_ih_l0
+_SUFFIXES = (*_PREFIXES, "kernel")  # and end one: in_proj_weight, depthwise_kernel
 
 # Parts of one projection in the order in which every implementation that fuses them stacks them.
 FUSED = {"qkv": ("q", "k", "v"), "kv": ("k", "v"), "ifgo": ("i", "f", "g", "o"), "rzn": ("r", "z", "n")}
@@ -130,8 +131,8 @@ def place(key: str) -> tuple[Path, str, str]:
     if role := ROLES.get(leaf.lower()):
         return tokens(parent), parent, role
     words = leaf.split("_")
-    for end, rest in ((0, words[1:]), (-1, words[:-1])):
-        if len(words) > 1 and words[end] in _AFFIXES:
+    for end, rest, affixes in ((0, words[1:], _PREFIXES), (-1, words[:-1], _SUFFIXES)):
+        if len(words) > 1 and words[end] in affixes:
             text = "_".join(rest)
             return tokens(f"{parent}.{text}"), f"{parent}.{text}" if parent else text, ROLES[words[end]]
     return tokens(dotted), dotted, ""
