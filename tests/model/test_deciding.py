@@ -306,3 +306,78 @@ def test_where_nothing_is_right_it_says_what_the_model_has_no_values_for():
     reference.a.bias.data += 1
     with pytest.raises(ls.MatchError, match=r"(?s)undecided.*missing-key.*no source for `spare`"):
         plan.decide(torch.randn(3, 6), reference=reference)
+
+
+class Headed(Chain):
+    """The chain under a head."""
+
+    def __init__(self, names: str, classes: int) -> None:
+        super().__init__(names)
+        self.norm, self.head = nn.LayerNorm(6), nn.Linear(6, classes)
+
+    def forward(self, x):
+        return self.head(self.norm(super().forward(x)))
+
+
+def test_a_backbone_under_another_head_is_decided_by_what_reaches_its_modules():
+    model, reference = Headed("uvwxyz", 3), randomised(Headed("dafbec", 4))
+    plan = ls.plan(model, copy.deepcopy(reference.state_dict()), match="structure")
+    decided = plan.decide(torch.randn(3, 6), reference=reference)
+    assert not decided.questions
+    assert decided.mismatched_keys == ["head.weight", "head.bias"]
+    answers = decided.recipe_options["answers"]
+    ls.load(model, reference.state_dict(), match="structure", answers=answers, fresh="head", drop="head")
+    for mine, other in zip("uvwxyz", "dafbec", strict=True):
+        assert torch.equal(getattr(model, mine).weight, getattr(reference, other).weight)
+
+
+class Sides(nn.Module):
+    """Two layers side by side, which nothing but the head tells apart."""
+
+    def __init__(self, names: tuple[str, str], classes: int) -> None:
+        super().__init__()
+        self.names = names
+        self.stem, self.norm, self.head = nn.Linear(6, 6), nn.LayerNorm(6), nn.Linear(6, classes)
+        for name in names:
+            self.add_module(name, nn.Linear(6, 6))
+
+    def forward(self, x):
+        x = self.norm(self.stem(x))
+        one, other = (getattr(self, name)(x) for name in self.names)
+        return self.head(one - other.tanh())
+
+
+def test_an_answer_that_shows_in_nothing_but_another_head_is_not_believed():
+    model, reference = Sides(("left", "right"), 3), randomised(Sides(("foo", "bar"), 4))
+    plan = ls.plan(model, copy.deepcopy(reference.state_dict()), match="structure")
+    assert plan.questions
+    with pytest.raises(ls.MatchError, match=r"(?s)undecided.*shape-mismatch"):
+        plan.decide(torch.randn(3, 6), reference=reference)
+
+
+class Swapped(nn.Module):
+    """Two layers under the same names, run in this order or in the other."""
+
+    def __init__(self, order: str) -> None:
+        super().__init__()
+        self.order, self.a, self.b = order, nn.Linear(6, 6), nn.Linear(6, 6)
+
+    def forward(self, x):
+        for name in self.order:
+            x = getattr(self, name)(x).tanh()
+        return x
+
+
+def test_a_settled_pair_that_the_reference_contradicts_is_put_right_unless_a_person_said_so():
+    model, reference = Swapped("ab"), randomised(Swapped("ba"))
+    example = torch.randn(3, 6)
+    plan = ls.plan(model, copy.deepcopy(reference.state_dict()))
+    with pytest.raises(ls.MatchError, match="function-differs"):
+        plan.check(example, reference=reference)
+    by_structure = ls.plan(model, copy.deepcopy(reference.state_dict()), match="structure")
+    decided = by_structure.decide(example, reference=reference)
+    decided.apply()
+    assert torch.equal(model.a.weight, reference.b.weight)
+    said = {"a.weight": "a.weight", "b.weight": "b.weight"}
+    with pytest.raises(ls.MatchError, match="function-differs"):
+        ls.plan(model, reference.state_dict(), match="structure", answers=said).decide(example, reference=reference)

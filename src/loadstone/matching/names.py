@@ -87,7 +87,7 @@ def make_plan(
     compositions: Mapping[str, Assignment] = {}
     questions: tuple[Question, ...] = ()
     admissible = 0.0
-    if options.match == "structure" and (options.rules or not _is_settled(settled, claims, schema)):
+    if options.match == "structure" and (options.rules or options.answers or not _is_settled(settled, claims, schema)):
         names = {one.name for one in candidates}
         structure = by_structure(
             schema,

@@ -232,9 +232,13 @@ class Plan:
     ) -> Plan:
         """Answer what is open by running the model; gives the plan with the answers, which `recipe()` keeps.
 
-        Answers are tried one after the other, in float64, on a copy of the model.  They are taken where the output is
-        what it should be.  Orders that no state dict shows are found as well: of gates, of heads, of the channels that
-        reach a layer.
+        Copies are run in float64.  With a reference, what reaches the modules of both tells which is which; what is
+        open then is tried.  Answers are taken where the output is what it should be.  Orders that no state dict shows
+        are found as well: of gates, of heads, of the channels that reach a layer.
+
+        Tensors without partner are left as they are, and the plan goes on to say so.  Where they keep the outputs
+        apart, as another head does, answers are taken where all modules that both have are given the same and make
+        the same.
 
         Args:
             example_input, reference, outputs: as for `check`; the reference holds the weights of the checkpoint.

@@ -11,7 +11,9 @@ believed that was not seen.  Three things keep the number of runs near the numbe
                           missing: it becomes a rule, see channels
 
 A tensor that finds no partner is no question: the model keeps its own values for it, and where the outputs are equal
-all the same, the answers are right.  The plan goes on to say that it is missing.
+all the same, the answers are right.  The plan goes on to say that it is missing.  Where the outputs cannot be equal,
+because the head is another one, an answer is taken where all modules that both have are given the same and make the
+same, and what some of them are given depends on it.
 
 Where no option is right, a question may have other answers that make sense: gates in another order, q and k turned
 head by head.  Those are tried after the options, see alternatives.
@@ -36,7 +38,7 @@ from loadstone.model.alternatives import alternatives
 from loadstone.model.channels import reordered
 from loadstone.model.equality import apart, compared, where
 from loadstone.model.exporting.examples import Example, example_of
-from loadstone.model.observing import Parting, Watched, first_tensor, module_pairs, parting, wide
+from loadstone.model.observing import Parting, Watched, agree, first_tensor, module_pairs, parting, wide
 from loadstone.model.origins import origins_of
 from loadstone.model.replaying import Evidence, replayed
 
@@ -88,8 +90,13 @@ def decided(
     plan = again(trial.model, {}, {})
     if plan.questions:
         search.look(plan)
-    search.below(*search.told(plan))
-    if search.found is None and search.seen is not None:
+    else:
+        search.below(plan, {})
+        if search.found is None and plan.ok and theirs is not None:  # a pair that was settled may be a wrong one
+            search.look(plan)
+    if search.found is None:
+        search.below(*search.told(plan))
+    if search.found is None:
         search.below(plan, {})
     if search.found is None:
         raise search.failure(plan)
@@ -207,6 +214,9 @@ class _Search:
             pairs = module_pairs(self.trial, theirs, origins_of(plan))
             place = parting(self.trial, theirs, pairs)
             finding = where(self.trial, theirs, pairs, place, self.expected, found, "the reference")
+            if place is None and _lacks(plan) and self._is_shown(answers, pairs, theirs):
+                self.found = Decided(answers, rules)
+                return math.inf
             parted = math.inf if place is None else float(place.position)
             self._note(finding, answers, (parted, -_share(self.expected, found)), plan)
             more = None if place is None else self._orders(plan, place, theirs)
@@ -218,12 +228,28 @@ class _Search:
 
     def _matters(self, target: str, before: torch.Tensor) -> bool:
         """The output changes with the tensor; where it does not, that it is right says nothing of the answer."""
+        return compared(before, self._shaken(target), "") is None
+
+    def _is_shown(self, answers: Said, pairs: Mapping[str, str], theirs: Watched) -> bool:
+        """Without equal outputs, as behind another head: what reaches modules is the same, and each answer shows."""
+        both = [(path, other) for path, other in pairs.items() if path in self.trial.calls and other in theirs.calls]
+        given = {path: self.trial.calls[path].given for path, _ in both}
+        same = [path for path, other in both if agree(given[path], theirs.calls[other].given) is True]
+        for target in answers:
+            self._shaken(target)
+            now = (self.trial.calls.get(path) for path in same)
+            if all(call is None or agree(given[path], call.given) for path, call in zip(same, now, strict=True)):
+                return False
+        return bool(same)
+
+    def _shaken(self, target: str) -> torch.Tensor:
+        """The output with other values in that tensor, which it has no more afterwards."""
         tensor = self.trial.model.state_dict()[target]
         kept = tensor.clone()
         noise = torch.randn(kept.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(kept)
         tensor.add_(noise * (kept.std(correction=0) + 1e-3))
         try:
-            return compared(before, self.trial.run(self.example, "the model"), "") is None
+            return self.trial.run(self.example, "the model")
         finally:
             tensor.copy_(kept)
 
@@ -274,6 +300,11 @@ def _unproven(target: str) -> Diagnostic:
 
 def _is_unfit(plan: Plan) -> bool:
     return any(finding.code == "answer-unfit" for finding in plan.diagnostics)
+
+
+def _lacks(plan: Plan) -> bool:
+    """There are tensors without partner, so that the two need not compute the same in the end."""
+    return bool(plan.missing_keys or plan.unexpected_keys or plan.mismatched_keys)
 
 
 def _open(plan: Plan, answers: Said) -> list[Question]:

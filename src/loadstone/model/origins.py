@@ -15,7 +15,7 @@ def origins_of(plan: Plan) -> dict[str, Assignment]:
     by_name = {
         action.target: Assignment(action.target, (Taken(action.source),), (), "exact", action.how)
         for action in plan.actions
-        if action.target and action.source
+        if action.target and action.source and action.status != "mismatched"
     }
     return {**by_name, **plan.compositions}
 

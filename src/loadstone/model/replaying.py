@@ -121,6 +121,7 @@ class Evidence:
 
         With nothing open, to what was not asked: where the plan fills a module from another, one for places alike.
         """
+        answers = {**_said(plan), **answers}
         asked = [question for question in plan.questions if question.target not in answers]
         if asked:
             options = {question.target: question.options[0] for question in asked if question.kind == "pick"}
@@ -139,6 +140,12 @@ class Evidence:
                 templates.add(template)
                 found[target] = key
         return found
+
+
+def _said(plan: Plan) -> Mapping[str, str]:
+    """What a person has answered, which is not called in question."""
+    answers = plan.recipe_options.get("answers")
+    return answers if isinstance(answers, Mapping) else {}
 
 
 def _sizes(watched: Watched, path: str) -> tuple[int, ...]:

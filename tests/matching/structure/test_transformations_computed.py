@@ -95,9 +95,9 @@ OURS, THEIRS = ("entry", "mid", "rise"), ("layer1", "layer2", "layer3")
 @pytest.mark.parametrize("other", [*SPECTRAL, none], ids=["old", "new", "none"])
 @pytest.mark.parametrize("one", SPECTRAL, ids=["old", "new"])
 def test_spectral_norm_of_either_kind_becomes_the_other_or_the_weight_that_was_used(one, other) -> None:
-    reference, model = randomised(Critic(THEIRS, one)), Critic(OURS, other)
+    reference, model = randomised(Critic(THEIRS, one).double()), Critic(OURS, other).double()
     plan = ls.load(model, reference.state_dict(), match="structure")
-    example = torch.randn(2, 3, 9)
+    example = torch.randn(2, 3, 9, dtype=torch.float64)
     torch.testing.assert_close(model.eval()(example), reference(example))
     if other is none:
         parts = ("_orig", "_u", "_v") if one is SPECTRAL[0] else (".original", ".0._u", ".0._v")
