@@ -8,11 +8,16 @@ from math import prod
 from loadstone.matching.structure import Assignment
 from loadstone.matching.structure.steps import Blocks, Narrow, Permute, Regroup, Reshape, Step
 
+MADE_UP = ("", -1)  # an element that comes from nowhere in the source
+
 
 def origin(
     assignment: Assignment, shape: tuple[int, ...], element: int, shapes: Mapping[str, tuple[int, ...]]
 ) -> tuple[str, int]:
     """Where one element of a target comes from: the steps of an assignment, backwards."""
+    if assignment.made_by is not None and assignment.made_by.name == "around":
+        third, at = divmod(element, prod(shape) // 3)
+        return MADE_UP if third == 1 else (assignment.sources[third // 2].key, at)
     parts = [(taken, _after(taken.steps, shapes[taken.key])) for taken in assignment.sources]
     joined = (sum(part[0] for _, part in parts), *parts[0][1][1:]) if len(parts) > 1 else parts[0][1]
     element = _before(assignment.steps, joined, element)

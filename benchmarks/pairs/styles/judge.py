@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from loadstone.matching.structure import Match, Question, match
 from loadstone.matching.structure.gathering import counts
 
 MOST_ANSWERS = 3
+_WORDS = re.compile(r"[^\s()+|,;]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +97,8 @@ def _answer(pair: Pair, question: Question, answers: dict[str, str]) -> Match | 
     """The match with the first option that fills the tensor rightly, which is added to the answers."""
     for option in question.options:
         attempt = match(pair.source.items, pair.target.items, answers={**answers, question.target: option})
-        bad = {each.target for each in wrong(pair, attempt)}
-        is_right = not bad if question.kind == "tied" else question.target not in bad  # of two tensors both are asked
+        said = frozenset(_WORDS.findall(option))  # whoever answers sees all that the option names
+        is_right = all(each.source not in said and each.target != question.target for each in wrong(pair, attempt))
         if question.target in attempt.assignments and is_right:
             answers[question.target] = option
             return attempt

@@ -41,7 +41,9 @@ KINDS = {
         vision, vision_rows, ("head dist_head", "last_norm"), ("dist dist_head", "scale1 scale2", "patch"), "n"
     ),
     "crossing": Kind(crossing, crossing_rows, ("head",), ("source", "enc_last", "enc_last dec_last"), "n"),
-    "towers": Kind(towers, towers_rows, ("one_proj two_proj",), ("one_positions", "two_positions", "two_last"), "n"),
+    "towers": Kind(
+        towers, towers_rows, ("one_proj two_proj",), ("one_positions two_positions", "one_last two_last"), "n"
+    ),
     "residual": Kind(
         residual, residual_rows, ("head", "last_norm"), ("reduce expand", "stem_norm", "shortcut shortcut_norm"), "s"
     ),
@@ -53,7 +55,9 @@ KINDS = {
 }
 ROOTS = ("", "", "", "model.", "module.", "backbone.", "net.", "transformer.", "net.backbone.")
 NORM_WORDS = (*[("weight", "bias")] * 5, ("scale", "shift"), ("gamma", "beta"))
+# Classes of mistakes that are known to be open: nothing in shapes or names contradicts them.
 TURNED = "turned without biases"  # every matrix may then be another one, plain
+BY_HEIGHT = "numbered by height"  # levels of one width that one side counts as they are computed, the other not
 _SHARE = 0.15  # of styles of a kind that some turn
 _TRIES = 200
 
@@ -81,9 +85,16 @@ def drawn(kind: str, sort: Sort, seed: int) -> Pair:
     ours, theirs = _versions(dice, KINDS[kind], sort, parts)
     styles = [_style(dice, KINDS[kind], version) for version in (ours, theirs)]
     source, target = write(ours, styles[0]), write(theirs, styles[1])
+    return Pair(kind, sort, source, target, _known(parts, styles))
+
+
+def _known(parts: Sequence[Part], styles: Sequence[Style]) -> str:
     is_bare = not any(part.has_bias for part in parts if part.kind == "layer")
-    is_turned = any(style.is_turned for style in styles)
-    return Pair(kind, sort, source, target, TURNED if is_bare and is_turned else "")
+    if is_bare and any(style.is_turned for style in styles):
+        return TURNED
+    heights = [any("{v" in row.name for row in style.rows) for style in styles]
+    is_even = len({part.shape for part in parts if part.role == "up"}) == 1
+    return BY_HEIGHT if is_even and heights[0] is not heights[1] else ""
 
 
 def _style(dice: Random, kind: Kind, parts: Sequence[Part]) -> Style:

@@ -20,7 +20,7 @@ ENCODER = tower("model.encoder", "mix wide narrow")
 DECODER = [Item(item.key.replace("encoder", "decoder"), item.shape) for item in ENCODER] + [
     Item(f"model.decoder.layers.{number}.cross.weight", (8, 8)) for number in range(4)
 ]
-OURS = tower("net.tower", "att up down")
+OURS = tower("net.tower", "att wide narrow")
 
 
 def sources(result: Match) -> set[str]:

@@ -5,6 +5,7 @@
     lengths(w)                            the g of a plain weight, whose v is the weight itself
     fold(w, γ, var; eps)                  a weight with the batch norm behind it: w·γ/√(var + eps)
     fold_bias(β, mean, γ, var, b; eps)    its bias, β + (b - mean)·γ/√(var + eps); b only where there is one
+    around(q, v)                          q, as many zeros, and v: biases of q, k and v in one, where k has none
 
 All of it is computed in float64 and rounded once.  None of it can be undone.
 """
@@ -18,10 +19,10 @@ from typing import Any, Literal, TypeAlias
 
 from loadstone.matching.structure.steps import Shape
 
-Name: TypeAlias = Literal["scaled", "spectral", "lengths", "fold", "fold_bias"]
+Name: TypeAlias = Literal["scaled", "spectral", "lengths", "fold", "fold_bias", "around"]
 
 COUNTS: dict[Name, tuple[int, ...]] = {  # of tensors
-    "scaled": (2,), "spectral": (3,), "lengths": (1,), "fold": (3,), "fold_bias": (4, 5),
+    "scaled": (2,), "spectral": (3,), "lengths": (1,), "fold": (3,), "fold_bias": (4, 5), "around": (2,),
 }  # fmt: skip
 WORDS: dict[Name, str] = {
     "scaled": "computed, rows scaled to their lengths",
@@ -29,6 +30,7 @@ WORDS: dict[Name, str] = {
     "lengths": "computed, the lengths of the rows",
     "fold": "computed, batch norm folded in",
     "fold_bias": "computed, batch norm folded in",
+    "around": "computed, with zeros between",
 }
 
 
@@ -48,11 +50,17 @@ class Sum:
             return shapes[0]
         if not rows or any(shape[:1] != rows or max(shape[1:], default=1) != 1 for shape in shapes[1:]):
             raise ValueError(f"`{self.name}` takes a tensor and then one number for each of its rows")
+        if self.name == "around":
+            return (3 * rows[0],)
         return rows if self.name == "lengths" else shapes[0]
 
     def __call__(self, tensors: Sequence[Any]) -> Any:
         """The values, in float64."""
         first, *others = (tensor.double() for tensor in tensors)
+        if self.name == "around":
+            made = first.new_zeros((3, len(first)))
+            made[0], made[2] = first, others[0]
+            return made.reshape(-1)
         rows = (len(first), *(1 for _ in first.shape[1:]))
         if self.name == "spectral":
             left, right = others

@@ -8,8 +8,9 @@ layers of the same name.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from loadstone.matching.structure.folding import EPS, FOLDED
 from loadstone.matching.structure.fusing import last
@@ -26,7 +27,10 @@ _GATES = "both stack their gates in torch's order"
 _HEADS = "the rows of both are q, k, v part by part, not head by head"
 _HALVES = "both gate the same half of the rows, the first or the second"
 _TURNED = "both store it with outputs first, or both with inputs first"
+_UNSAID = "both store the matrices of these blocks alike, both with outputs first or both with inputs first"
 _CELL = ("ih", "hh", "reverse")  # torch's words for the matrices of one recurrent cell, whose gates are added up
+
+_FEW_HEADS = 4  # heads are narrower than this part of any width
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,7 @@ def take_doubts(
     shaky: Mapping[int, str],
     flat: Mapping[int, str],
     answers: Mapping[str, Assignment],
+    unsaid: Mapping[int, str],
     *,
     is_rotary: bool = False,
 ) -> tuple[list[Doubt], dict[int, dict[str, Recipe]]]:
@@ -55,14 +60,16 @@ def take_doubts(
     Args:
         shaky: source layers that may not be what they are paired with, with the reason.
         flat: source layers that are the same when flattened, with what that assumes.
+        unsaid: source layers that may be stored the other way round, with the answer that says so.
         is_rotary: positions may be rotary, for all that lies beside these layers.
     """
     is_rotary = is_rotary or (may_be_rotary(state.source) and may_be_rotary(state.target))
-    both = {
-        text: _both(state, stacked(state.source), stacked(state.target))
-        for text, stacked in ((_HALVES, halved), (_GATES, cells))
+    otherwise = {
+        _HALVES: _otherwise(state, halved(state.source), halved(state.target)),
+        _GATES: _beside(state, _otherwise(state, cells(state.source), cells(state.target))),
     }
-    doubts = {a: doubt for a in state.pairs if (doubt := _doubt(state, a, shaky, flat, both, is_rotary=is_rotary))}
+    doubts = {a: doubt for a in state.pairs if (doubt := _doubt(state, a, shaky, flat, otherwise, is_rotary=is_rotary))}
+    doubts |= {a: _unsaid_doubt(state, a, across) for a, across in unsaid.items() if a not in doubts}
     orders: dict[int, dict[str, Recipe]] = {}
     for a, found in _answered(state, doubts, answers).items():
         if found[0] is not None and all(order == found[0] for order in found):
@@ -101,19 +108,18 @@ def _doubt(
     a: int,
     shaky: Mapping[int, str],
     flat: Mapping[int, str],
-    both: Mapping[str, Set[int]],
+    otherwise: Mapping[str, Set[int]],
     *,
     is_rotary: bool,
 ) -> Doubt | None:
     source, target = state.source[a], state.target[state.pairs[a][0]]
-    is_otherwise = last(source) != last(target)
-    stacked = _stacked(source, target, is_cell=is_otherwise and a in both[_GATES])
+    stacked = _stacked(source, target, is_cell=a in otherwise[_GATES])
     reasons: tuple[tuple[str, Kind], ...] = (
         (flat.get(a, ""), "flatten"),
         ("" if a in flat else shaky.get(a, ""), "pick"),
         (source.assumed or target.assumed, "fold" if source.assumed is FOLDED else "order"),
         (stacked, "gates" if stacked is _GATES else "heads"),
-        (_HALVES if is_otherwise and a in both[_HALVES] else "", "order"),
+        (_HALVES if a in otherwise[_HALVES] else "", "order"),
         (_TURNED if _may_be_turned(source, target) else "", "order"),
         (_ROTARY if is_rotary and _turns(source, target) else "", "rotary"),
     )
@@ -124,6 +130,11 @@ def _doubt(
 def _doubt_of(state: State, a: int, text: str, kind: Kind) -> Doubt:
     b = state.pairs[a][0]
     return Doubt(a, b, text, first_key(state.target[b]), _options(state.source[a], state.target[b], text), kind)
+
+
+def _unsaid_doubt(state: State, a: int, across: str) -> Doubt:
+    doubt = _doubt_of(state, a, _UNSAID, "turned")
+    return replace(doubt, options=(*doubt.options[:1], *filter(None, (across,))))
 
 
 def tied_doubt(state: State, a: int, b: int) -> Doubt:
@@ -174,7 +185,7 @@ def template(state: State, doubt: Doubt) -> object:
 
 
 def _template(state: State, a: int, b: int, doubted: str) -> object:
-    if doubted in (_ROTARY, FOLDED):
+    if doubted in (_ROTARY, FOLDED, _UNSAID):
         return doubted
     paths = state.source[a].path, state.target[b].path
     if doubted is _GATES:  # of one cell, which adds up what both matrices give; and of both its directions
@@ -187,9 +198,16 @@ def first_key(layer: Layer) -> str:
     return main_keys(layer)[0]
 
 
-def _both(state: State, ours: Set[int], theirs: Set[int]) -> frozenset[int]:
-    """Source layers of some, which are paired with some of the other side."""
-    return frozenset(a for a, (b, *_) in state.pairs.items() if a in ours and b in theirs)
+def _otherwise(state: State, ours: Set[int], theirs: Set[int]) -> frozenset[int]:
+    """Source layers of some, which are paired with some of the other side, under another name."""
+    pairs = ((a, b) for a, (b, *_) in state.pairs.items() if a in ours and b in theirs)
+    return frozenset(a for a, b in pairs if last(state.source[a]) != last(state.target[b]))
+
+
+def _beside(state: State, some: Set[int]) -> frozenset[int]:
+    """They, and what lies in the same containers: the other matrix of a cell."""
+    containers = {state.source[a].text.rpartition(".")[0] for a in some}
+    return frozenset(a for a in cells(state.source) if state.source[a].text.rpartition(".")[0] in containers)
 
 
 def _stacked(source: Layer, target: Layer, *, is_cell: bool) -> str:
@@ -209,12 +227,30 @@ def may_be_rotary(layers: Sequence[Layer]) -> bool:
     Tables are bare tensors, or layers of one matrix outside the blocks, with fewer rows than the vocabulary has.
     """
     shapes = [(layer, layer.signature[0][1]) for layer in layers if len(layer.signature) == 1]
-    if any(len(shape) == 2 and "" in layer.parts for layer, shape in shapes):
+    if any(len(shape) == 2 and "" in layer.parts for layer, shape in shapes) or _has_biases_of_heads(layers):
         return False
     tables = {shape for layer, shape in shapes if len(shape) == 2 and not any(isinstance(t, int) for t in layer.path)}
     widths = [shape[1] for shape in tables]
     kernels = sum(len(shape) > 2 for layer in layers for _, shape in layer.signature)
     return bool(tables) and kernels <= 1 and not any(widths.count(width) > 1 for width in widths)
+
+
+def _has_biases_of_heads(layers: Sequence[Layer]) -> bool:
+    """A table with a column for each head, which is added to scores by how far tokens are apart: what T5 introduced.
+
+    Nothing else is nearly as narrow, and it is not in every block, as a matrix of theirs would be.
+    """
+    shapes = [part.shape for layer in layers for part in layer.parts.values()]
+    names = Counter(blank(layer.path) for layer in layers)
+    for layer in layers:
+        part = main_part(layer)
+        if len(layer.parts) > 1 or len(part.shape) != 2 or part.pieces[0].item.shape != part.shape:
+            continue
+        others = [size for shape in shapes if shape != part.shape for size in shape if size > 1]
+        is_few = 1 < part.shape[1] < part.shape[0] and _FEW_HEADS * part.shape[1] <= min(others, default=0)
+        if is_few and names[blank(layer.path)] == 1:
+            return True
+    return False
 
 
 def _turns(source: Layer, target: Layer) -> bool:

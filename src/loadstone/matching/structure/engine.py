@@ -7,24 +7,27 @@ from dataclasses import replace
 from functools import partial
 
 from loadstone.matching.structure import flattening
+from loadstone.matching.structure.additions import additions
 from loadstone.matching.structure.affix import same_names
 from loadstone.matching.structure.containers import inner, within
 from loadstone.matching.structure.counting import log10_ways
+from loadstone.matching.structure.crossing import unsaid
 from loadstone.matching.structure.doubts import may_be_rotary, take_doubts, tied_doubt
 from loadstone.matching.structure.expressions import with_keys
 from loadstone.matching.structure.folding import folded, folded_away, parametrized
 from loadstone.matching.structure.fusing import fuse, signatures
 from loadstone.matching.structure.items import Assignment, Item, Match
+from loadstone.matching.structure.keyless import keyless
 from loadstone.matching.structure.layers import Layer, layers
 from loadstone.matching.structure.numbering import numbered
 from loadstone.matching.structure.orders import BY_ORDER, EVERY, leave, named, pair_by_order, refused, undoubted
+from loadstone.matching.structure.orienting import joined, oriented
 from loadstone.matching.structure.questions import questions
 from loadstone.matching.structure.reordering import read
 from loadstone.matching.structure.rules import Rule, induce
 from loadstone.matching.structure.solve import Group, State, solve
-from loadstone.matching.structure.stacking import stack
 from loadstone.matching.structure.support import unsupported
-from loadstone.matching.structure.tables import tables
+from loadstone.matching.structure.tables import constants, tables
 from loadstone.matching.structure.ties import pair_moot, ties, untied
 from loadstone.matching.structure.trying import answered
 from loadstone.matching.structure.verdict import left_over, verdict
@@ -124,12 +127,10 @@ def _match(
     source: Sequence[Item], target: Sequence[Item], answers: Mapping[str, str], *, is_rotary: bool = False
 ) -> Match:
     said, empty = read(named(answers), source), refused(answers)
-    left = numbered(layers(_sorted(source)))
-    right = numbered(layers(_sorted(target)))
-    left, right = stack(left, right)
-    right, left = stack(right, left)
-    left = fuse(left, right)
-    right = fuse(right, left)
+    stored = oriented(numbered(layers(_sorted(source))), numbered(layers(_sorted(target))), said)
+    said = stored.answers
+    left, right = joined(stored.source, stored.target)
+    left, right = keyless(left, right, "source"), keyless(right, left, "target")
     left = folded(parametrized(left, right), right, said.values())
     left = fuse(left, right)  # what the target has joined since, the source may have to join
     state = solve(left, right, _groups(left, right, {key: one.sources[0].key for key, one in said.items()}))
@@ -138,8 +139,10 @@ def _match(
         pair_by_order(state, source, target)
     pair_moot(state)
     assumed = _flattened(state)
+    state.aside[0].update((constants(left) | additions(left)) - state.pairs.keys())
+    state.aside[1].update((constants(right) | additions(right)) - state.backward.keys())
     shaky = unsupported(state)
-    doubts, orders = take_doubts(state, shaky, assumed, said, is_rotary=is_rotary)
+    doubts, orders = take_doubts(state, shaky, assumed, said, unsaid(state, stored), is_rotary=is_rotary)
     also, maybe = untied(state, said)
     doubts = undoubted(state, [*doubts, *(tied_doubt(state, a, b) for a, b in maybe)], empty)
     found = assignments(state, target, orders, also)
@@ -207,7 +210,7 @@ def _groups(left: Sequence[Layer], right: Sequence[Layer], answers: Mapping[str,
 
 
 def _flattened(state: State) -> dict[int, str]:
-    """Pair what is the same layer when flattened; what that assumes, by source layer."""
+    """Pair what is the same layer when flattened or turned; what flattening assumes, by source layer."""
     left = [a for a in range(len(state.source)) if a not in state.pairs]
     right = [b for b in range(len(state.target)) if b not in state.backward]
     assumed = {}
@@ -215,4 +218,10 @@ def _flattened(state: State) -> dict[int, str]:
         state.pairs[a] = (b, "forced", "the only layer of these shapes, flattened")
         state.backward[b] = a
         assumed[a] = assumption
+    left = [a for a in left if a not in state.pairs]
+    right = [b for b in right if b not in state.backward]
+    for a, b, layer in flattening.turned(state.source, state.target, left, right):
+        state.source[a] = layer
+        state.pairs[a] = (b, "forced", "the only layer of these shapes, turned")
+        state.backward[b] = a
     return assumed

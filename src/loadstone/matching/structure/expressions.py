@@ -22,8 +22,8 @@ Shapes: TypeAlias = Mapping[str, Shape]
 
 SPECIAL = re.compile(r"[{}()|+*\s\0]")  # in a key: it cannot be told from the expression around it
 STEP = re.compile(r"(reshape|permute|t|rows|chunk|regroup|blocks)\(([-\d,; ]*)\)")
-_SUM = re.compile(r"(scaled|spectral|lengths|fold|fold_bias)\(([^();]+)(; [\d.]+(?:e-?\d+)?)?\)")
-_SUMS = "scaled(v, g), spectral(w, u, v), lengths(w), fold(w, γ, var; eps), fold_bias(…; eps)"
+_SUM = re.compile(r"(scaled|spectral|lengths|fold|fold_bias|around)\(([^();]+)(; [\d.]+(?:e-?\d+)?)?\)")
+_SUMS = "scaled(v, g), spectral(w, u, v), lengths(w), around(q, v), fold(w, γ, var; eps), fold_bias(…; eps)"
 _STEP_WORDS = (
     "t(), permute(dims), reshape(sizes), chunk(index, parts), rows(start, length), regroup(axis; sizes; order) and "
     "blocks(axis; order)"

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
-from loadstone.matching.structure.layers import Layer, Signature
+from loadstone.matching.structure.layers import Layer, Part, Signature, outputs_last
 
 _IMAGE_CHANNELS = 4  # at most: what looks like pixels may be flattened with channels last
 
@@ -41,6 +42,38 @@ def pairs(
             found.append(
                 (members[0], others[0], "" if deep else "the flat axis counts channels, then rows, then columns")
             )
+    return found
+
+
+def turned(
+    source: Sequence[Layer], target: Sequence[Layer], left: Sequence[int], right: Sequence[int]
+) -> list[tuple[int, int, Layer]]:
+    """(source, target, the source layer turned) for unpaired matrices that are one and only when turned."""
+    ours, theirs = _matrices(source, left), _matrices(target, right)
+    found = []
+    for (rows, columns), members in ours.items():
+        others = theirs.get((columns, rows), [])
+        alike = (len(members), len(others), len(ours.get((columns, rows), ())), len(theirs.get((rows, columns), ())))
+        if rows == columns or alike != (1, 1, 0, 0):
+            continue
+        [a], [b] = members, others
+        [role], [other] = source[a].parts, target[b].parts
+        if (role == "") is not (other == ""):
+            [piece] = source[a].parts[role].pieces
+            part = Part(*outputs_last(piece.item, (rows, columns)))
+            found.append((a, b, replace(source[a], parts={role: part})))
+    return found
+
+
+def _matrices(layers: Sequence[Layer], members: Sequence[int]) -> dict[tuple[int, int], list[int]]:
+    """Members that are one matrix and nothing else, stored as it is, by shape."""
+    found: dict[tuple[int, int], list[int]] = {}
+    for index in members:
+        parts = list(layers[index].parts.values())
+        if len(parts) == 1 and len(parts[0].pieces) == 1 and len(parts[0].shape) == 2:
+            [piece] = parts[0].pieces
+            if piece.item.shape == parts[0].shape and not piece.turned and piece.made_by is None:
+                found.setdefault((parts[0].shape[0], parts[0].shape[1]), []).append(index)
     return found
 
 

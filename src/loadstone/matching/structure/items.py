@@ -31,7 +31,7 @@ GRADES: dict[Grade, str] = {
 }
 
 
-Kind: TypeAlias = Literal["pick", "order", "gates", "heads", "rotary", "flatten", "tied", "fold"]
+Kind: TypeAlias = Literal["pick", "order", "gates", "heads", "rotary", "flatten", "turned", "tied", "fold"]
 
 # What a question is about, and what beside its options would answer it: `OPTION | step`, see key_rules.
 KINDS: dict[Kind, str] = {
@@ -41,6 +41,7 @@ KINDS: dict[Kind, str] = {
     "heads": "whether q, k and v are stacked head by head: regroup(0; -1, 3, SIZE; 1, 0, 2), or (0; 3, -1, SIZE; …)",
     "rotary": "whether positions turn halves or neighbours: regroup(0; -1, 2, HALF; 0, 2, 1), or the other way",
     "flatten": "which axis a flat one counts first: regroup(1; …) over channels, rows and columns",
+    "turned": "whether one side stores its matrices the other way round: OPTION | t()",
     "tied": "whether one tensor fills two places",
     "fold": "what a batch norm adds to the variance before the square root",
 }

@@ -31,10 +31,15 @@ class Piece:
 
     item: Item
     rows: int
-    turned: bool = False  # stored with the output axis last
-    middle: tuple[int, ...] = ()  # the canonical shape as the turned tensor has it, kernel axes before output
+    turning: tuple[int, ...] = ()  # axes of `middle` in canonical order, where it is stored with the output axis last
+    middle: tuple[int, ...] = ()  # the stored shape, with the axes of outputs in one and those of inputs
     made_by: Sum | None = None  # of the tensor and those beside it
     beside: tuple[Item, ...] = ()
+    skipped: int = 0  # rows before it that are stored nowhere
+
+    @property
+    def turned(self) -> bool:
+        return bool(self.turning)
 
     @property
     def keys(self) -> list[str]:
@@ -45,7 +50,7 @@ class Piece:
         if self.turned:
             if self.item.shape != self.middle:
                 steps.append(Reshape(self.middle))
-            steps.append(Permute(_turning(len(self.middle))))
+            steps.append(Permute(self.turning))
         if steps or self.item.shape != shape:
             steps.append(Reshape(shape))
         return tuple(steps)
@@ -54,9 +59,8 @@ class Piece:
         """Steps from the canonical shape to the stored one."""
         steps: list[Step] = []
         if self.turned:
-            forward = _turning(len(self.middle))
-            steps.append(Reshape(tuple(self.middle[dim] for dim in forward)))
-            steps.append(Permute(tuple(forward.index(dim) for dim in range(len(forward)))))
+            steps.append(Reshape(tuple(self.middle[dim] for dim in self.turning)))
+            steps.append(Permute(tuple(self.turning.index(dim) for dim in range(len(self.turning)))))
         return (*steps, Reshape(self.item.shape))
 
 
@@ -95,13 +99,13 @@ def layers(items: Iterable[Item]) -> list[Layer]:
     found = gathered(items)
     says: dict[str, set[bool]] = {}  # block → orientations that biases prove in it
     for one in found:
-        proven = _orientation(one.roles)
+        proven = orientation(one.roles)
         if proven is not None:
             for scope in holders(one.text):
                 says.setdefault(scope, set()).add(proven)
     made = []
     for one in found:
-        turned = _orientation(one.roles)
+        turned = orientation(one.roles)
         if turned is None:
             evidence = next((says[scope] for scope in holders(one.text) if scope in says), {False})
             turned = "bias" in one.roles and _is_square(one.roles) and evidence == {True}
@@ -110,7 +114,7 @@ def layers(items: Iterable[Item]) -> list[Layer]:
     return made
 
 
-def _orientation(roles: dict[str, Item]) -> bool | None:
+def orientation(roles: dict[str, Item]) -> bool | None:
     """Whether the weight is stored with its output axis last, as far as the layer itself can say."""
     weight, bias = roles.get("weight"), roles.get("bias")
     if weight is None or len(weight.shape) < 2:
@@ -136,18 +140,14 @@ def _canonical(
     if role == "weight" and turned:
         bias = roles.get("bias")
         outputs = _trailing(shape, bias.shape) if bias else 1
-        if len(shape) == 4 and outputs == 1:  # height, width, in, out
+        if len(shape) > 3 and outputs == 1:  # height, width, in, out
             middle: tuple[int, ...] = shape
-            canonical: tuple[int, ...] = (shape[3], shape[2], shape[0], shape[1])
         else:
             middle = (math.prod(shape[:-outputs]), math.prod(shape[-outputs:]))
-            canonical = (middle[1], middle[0])
-        canonical = squeezed(canonical)
-        return canonical, (Piece(item, canonical[0] if canonical else 1, True, middle),)
+        return outputs_last(item, middle)
     if role == "bias" and len(shape) > 1 and roles.get("weight", item).key.endswith("kernel"):
         shape = (math.prod(shape),)
-    is_strip = role == "weight" and len(shape) == 4 and (shape[2] == 1) is not (shape[3] == 1)
-    shape = (*squeezed(shape[:2]), *shape[2:]) if is_strip else squeezed(shape)
+    shape = without_ones(shape) if role == "weight" else squeezed(shape)
     return shape, (Piece(item, shape[0] if shape else 1),)
 
 
@@ -160,5 +160,21 @@ def squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(size for size in shape if size != 1)
 
 
-def _turning(axes: int) -> tuple[int, ...]:
-    return {2: (1, 0), 3: (0, 2, 1), 4: (3, 2, 0, 1)}[axes]
+def without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of a weight without axes of length one, but that of a kernel which is a strip."""
+    is_strip = len(shape) == 4 and (shape[2] == 1) is not (shape[3] == 1)
+    return (*squeezed(shape[:2]), *shape[2:]) if is_strip else squeezed(shape)
+
+
+def outputs_last(item: Item, middle: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[Piece, ...]]:
+    """The canonical form of a weight that is stored (…, inputs, outputs), a kernel's own axes before these."""
+    axes = len(middle)
+    return in_order(item, middle, (axes - 1, axes - 2, *range(axes - 2)))
+
+
+def in_order(
+    item: Item, middle: tuple[int, ...], turning: tuple[int, ...]
+) -> tuple[tuple[int, ...], tuple[Piece, ...]]:
+    """The canonical form of a weight whose axes are turned so."""
+    canonical = without_ones(tuple(middle[axis] for axis in turning))
+    return canonical, (Piece(item, canonical[0] if canonical else 1, turning, middle),)

@@ -28,7 +28,7 @@ _START = "^"  # of a path: all of `norm` is another ending than that of `downsam
 class Lore:
     endings: dict[Path, dict[Path, int]] = field(default_factory=dict)
     backward: dict[Path, dict[Path, None]] = field(default_factory=dict)
-    templates: dict[tuple[Path, Path], None] = field(default_factory=dict)
+    templates: dict[tuple[Path, Path], dict[Signature, None]] = field(default_factory=dict)  # pairs without numbers
     left: dict[str, int] = field(default_factory=dict)  # word → pairs whose source has it
     right: dict[str, int] = field(default_factory=dict)
     both: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -40,8 +40,8 @@ class Lore:
         self._learn_endings(*marked, said=said)
         bare = blank(source.path), blank(target.path)
         if bare not in self.templates:  # once is as good as often
-            self.templates[bare] = None
             self._learn_endings(*bare)
+        self.templates.setdefault(bare, {})[source.signature] = None
         ours, theirs, signature = telling(source.path), telling(target.path), source.signature
         for word in theirs:
             self.right[word] = self.right.get(word, 0) + 1
@@ -78,13 +78,22 @@ class Lore:
         for is_bare in (True, False):
             x = _classes([blank(path) for path in ours] if is_bare else [marked[0][a] for a in left], left)
             y = _classes([blank(path) for path in theirs] if is_bare else [marked[1][b] for b in right], right)
-            splits = self._by_endings(x, y, 1 if is_bare else _ENOUGH) if len(x) == len(y) else []
+            found = self._by_endings(x, y, 1 if is_bare else _ENOUGH) if len(x) == len(y) else {}
+            sides = (ours, left), (theirs, right)
+            alike = source[left[0]].signature
+            splits = [
+                split
+                for ends, split in found.items()
+                if self._says_one_thing(ends, split, sides) and not self._says_otherwise(*ends, alike)
+            ]
             if splits:
                 return splits
         return self._by_words(source, ours, theirs, left, right)
 
-    def _by_endings(self, left: dict[Path, list[int]], right: dict[Path, list[int]], enough: int) -> list[Split]:
-        splits = []
+    def _by_endings(
+        self, left: dict[Path, list[int]], right: dict[Path, list[int]], enough: int
+    ) -> dict[tuple[Path, Path], Split]:
+        splits = {}
         for x, members in left.items():
             found = _both(self.endings.get(x, {}), right)
             if not found:
@@ -92,11 +101,38 @@ class Lore:
             y = found[0]
             alone = len(found) == 1 and _both(self.backward[y], left) == [x]
             if not alone or len(members) != len(right[y]):
-                return []
+                return {}
             if self.endings[x][y] >= enough:
                 words = f"`{_shown(x)}` is `{_shown(y)}` elsewhere"
-                splits.append(Split(members, right[y], "rule", words))
+                splits[x, y] = Split(members, right[y], "rule", words)
         return splits
+
+    def _says_otherwise(self, x: Path, y: Path, signature: Signature) -> bool:
+        """A layer of these shapes ends in the one, not by number, and has a partner that ends not in the other."""
+        return not any("/" in str(token) for token in x) and any(
+            signature in signatures and _ends(source, x) and not _ends(target, y)
+            for (source, target), signatures in self.templates.items()
+        )
+
+    def _says_one_thing(
+        self, ends: tuple[Path, Path], split: Split, sides: Sequence[tuple[Sequence[Path], Sequence[int]]]
+    ) -> bool:
+        """Learned elsewhere, or from several pairs; or nothing else tells as many from the rest as that one pair was.
+
+        That `fwd.U` is `hh` says of `bwd.U` and `fwd.W` not which of them is `hh_reverse`.
+        """
+        pairs = [pair for pair in self.templates if all(map(_ends, pair, ends))]
+        if len(pairs) != 1:
+            return True
+        for path, (paths, members), chosen in zip(pairs[0], sides, (split.left, split.right), strict=True):
+            words = telling(path)
+            if not set(words).issuperset(set[str].intersection(*(set(telling(each)) for each in paths))):
+                return True  # it lay elsewhere, in a place that has other words
+            for word, having in _having(paths, members).items():
+                alike = set(having) if word in words else set(members).difference(having)
+                if len(alike) == len(chosen) and alike != set(chosen):
+                    return False
+        return True
 
     def _by_words(
         self,
@@ -128,6 +164,12 @@ class Lore:
         """Of layers with one signature, some pairs have the word and some have not."""
         signatures = self.with_word.get(word, {})
         return any(count < self.of_signature[signature] for signature, count in signatures.items())
+
+
+def _ends(path: Path, ending: Path) -> bool:
+    """A path without numbers ends so, whatever numbers the ending has."""
+    bare = tuple("#" if "/" in str(token) else token for token in ending)
+    return (_START, *path)[-len(bare) :] == bare
 
 
 def _both(one: Mapping[Path, object], other: Mapping[Path, object]) -> list[Path]:

@@ -20,7 +20,9 @@ def questions(state: State, doubts: Sequence[Doubt]) -> tuple[Question, ...]:
     same: dict[object, list[Doubt]] = {}
     for doubt in doubts:
         same.setdefault(template(state, doubt), []).append(doubt)
-    found += [Question(f"{d[0].text}?", d[0].key, d[0].options, len(d), d[0].kind) for d in same.values()]
+    for alike_ones in same.values():
+        one = max(alike_ones, key=lambda doubt: len(doubt.options))
+        found.append(Question(f"{one.text}?", one.key, one.options, len(alike_ones), one.kind))
     return tuple(sorted(found, key=lambda question: -question.places))
 
 

@@ -20,10 +20,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from loadstone.matching.structure.blocks import by_block, inside
 from loadstone.matching.structure.items import Grade
 from loadstone.matching.structure.layers import Layer
 from loadstone.matching.structure.lore import Lore
 from loadstone.matching.structure.pairing import forced, parts
+from loadstone.matching.structure.prefixes import by_prefix
 from loadstone.matching.structure.runs import Bounds, Run, common
 from loadstone.matching.structure.tries import Split, branches, trie
 from loadstone.matching.structure.words import PARTS, Path, containers, telling, tokens
@@ -53,7 +55,7 @@ class Group:
 
 @dataclass(slots=True)
 class State:
-    source: Sequence[Layer]
+    source: list[Layer]
     target: Sequence[Layer]
     groups: list[Group]
     pairs: dict[int, tuple[int, Grade, str]] = field(default_factory=dict)
@@ -171,9 +173,9 @@ def solve(source: Sequence[Layer], target: Sequence[Layer], groups: list[Group])
     """Split until nothing moves; `groups` hold what is known to begin with."""
     families = _families(source), _families(target)
     marked = _marked(source, families[0]), _marked(target, families[1])
-    state = State(source, target, groups, families=families, marked=marked)
+    state = State(list(source), target, groups, families=families, marked=marked)
     state.settle()
-    kinds = (_siblings, _rules, _tries, _shared_words)
+    kinds = (_siblings, _blocks, _rules, _tries, _shared_words)
     while True:
         for kind in kinds:
             if _round(state, kind):
@@ -237,13 +239,19 @@ def _siblings(state: State, group: Group) -> list[Split]:
     return [Split(left, right, "sibling", "beside layers that are paired") for left, right in smaller_ones]
 
 
+def _blocks(state: State, group: Group) -> list[Split]:
+    if len(group.left) != len(group.right):
+        return []
+    return inside(by_block(state.source, group.left), by_block(state.target, group.right), state.scope)
+
+
 # How far what neighbours say is believed: stretched to reach a candidate, which is safe while all parts come out even;
 # as it is; and where a layer may have no partner at all, only what two of them say.
 _STRETCHED, _STRICT, _LACKING = range(3)
 
 
 def _edges(state: State, group: Group, how: int) -> dict[int, list[int]]:
-    left, right = _by_prefix(state.source, group.left), _by_prefix(state.target, group.right)
+    left, right = by_prefix(state.source, group.left), by_prefix(state.target, group.right)
     inside: dict[int, set[int]] = {}
     for b in group.right:
         near = _near(state, 0, state.target[b], group.left, left, how)
@@ -255,15 +263,6 @@ def _edges(state: State, group: Group, how: int) -> dict[int, list[int]]:
         candidates = _near(state, 1, state.source[a], group.right, right, how)
         edges[a] = [b for b in candidates if a in inside[b]]
     return edges
-
-
-def _by_prefix(layers: Sequence[Layer], members: Sequence[int]) -> dict[Path, list[int]]:
-    found: dict[Path, list[int]] = {}
-    for index in members:
-        path = layers[index].path
-        for depth in range(1, len(path) + 1):
-            found.setdefault(path[:depth], []).append(index)
-    return found
 
 
 def _near(
@@ -282,6 +281,8 @@ def _near(
         count, scope = state.scope(mine, path[:depth])
         if not count:
             continue
+        if how == _LACKING and count == len(state.pairs):
+            return []  # what holds everything else says nothing
         if count == 1:
             if how == _LACKING:
                 return []
@@ -367,10 +368,10 @@ def _besides(having: Mapping[str, list[int]], word: str) -> list[str]:
 
 def _say_otherwise(one: Sequence[str], other: Sequence[str]) -> bool:
     """Both names go on, and differently: `embed_out` and `token_embed` share a word and are two things."""
-    return bool(one and other) and not any(_is_short_for(x, y) or _is_short_for(y, x) for x in one for y in other)
+    return bool(one and other) and not any(is_short_for(x, y) or is_short_for(y, x) for x in one for y in other)
 
 
-def _is_short_for(word: str, longer: str) -> bool:
+def is_short_for(word: str, longer: str) -> bool:
     return len(word) >= _SHORT and longer.startswith(word)
 
 

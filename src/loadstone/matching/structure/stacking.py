@@ -181,6 +181,6 @@ def _unstacked(layer: Layer, *, turned: bool) -> Layer:
         else:
             count, one, other = part.shape
             rows, columns = (count * other, one) if turned else (count * one, other)
-            middle = piece.item.shape if turned else ()
-            parts["weight"] = Part((rows, columns), (Piece(piece.item, rows, turned, middle),))
+            form = ((0, 2, 1), piece.item.shape) if turned else ()
+            parts["weight"] = Part((rows, columns), (Piece(piece.item, rows, *form),))
     return Layer(layer.path, layer.text, parts)

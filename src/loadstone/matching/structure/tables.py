@@ -3,16 +3,23 @@
 A model makes them when it is built, so that a table without a partner is nothing lost.  But where both sides keep one
 beside the same layers, it is part of what the layers compute: the rows of a bias table mean what its indices say.
 Then the two belong together, and the values go along.
+
+Some tables are no integers, as coordinates.  What gives them away is that they do not grow with what lies beside them.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from loadstone.matching.structure.items import Assignment, Item, Taken
+from loadstone.matching.structure.layers import Layer, Signature
 from loadstone.matching.structure.steps import Reshape
 from loadstone.matching.structure.words import holders
 
+_BLOCK = re.compile(r"(?:.*\.)?\d+\.")  # up to the last number
+_NUMBER = re.compile(r"\d+")
+_HALF = 0.5
 _INTEGERS = frozenset(("int64", "int32", "int16"))  # smaller ones may be quantised weights
 
 
@@ -47,6 +54,25 @@ def tables(found: Mapping[str, Assignment], source: Sequence[Item], target: Sequ
         for item in wanted
         if item.key in pairs and taken.count(pairs[item.key].key) == 1
     }
+
+
+def constants(layers: Sequence[Layer]) -> set[int]:
+    """Tensors of several axes that stand alone in blocks, of one shape where most beside them grow with the width."""
+    families: dict[str, dict[str, list[Signature]]] = {}  # all blocks → what is in them → its signatures
+    lone: dict[tuple[str, str], list[int]] = {}
+    for index, layer in enumerate(layers):
+        block = _BLOCK.match(layer.text)
+        if block is not None:
+            family, ending = _NUMBER.sub("#", block[0]), layer.text[block.end() :]
+            families.setdefault(family, {}).setdefault(ending, []).append(layer.signature)
+            if layer.parts.keys() == {""} and len(layer.signature[0][1]) > 1:
+                lone.setdefault((family, ending), []).append(index)
+    found: set[int] = set()
+    for (family, ending), members in lone.items():
+        grows = {each: len(set(signatures)) > 1 for each, signatures in families[family].items()}
+        if not grows[ending] and sum(grows.values()) > _HALF * len(grows):
+            found.update(members)
+    return found
 
 
 def _assigned(have: Item, want: Item) -> Assignment:

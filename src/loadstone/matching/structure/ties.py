@@ -12,10 +12,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from loadstone.matching.structure.items import Assignment, Item
-from loadstone.matching.structure.layers import Layer, layers
+from loadstone.matching.structure.layers import Layer, Signature, layers
 from loadstone.matching.structure.reordering import main_keys
 from loadstone.matching.structure.solve import Group, State
-from loadstone.matching.structure.words import place
+from loadstone.matching.structure.words import holders, place
 
 
 def ties(source: Sequence[Item], target: Sequence[Item]) -> tuple[dict[str, str], dict[str, str]]:
@@ -53,14 +53,17 @@ def _memories(items: Sequence[Item]) -> list[list[Item]]:
 def _standing(memories: Sequence[list[Item]], items: Sequence[Item], others: Sequence[Item]) -> dict[str, str]:
     """Every name but the one that stands for its memory, with that one.
 
-    Tensors that lie together under all their names, as those of a layer that is registered twice, go together.  Where
-    nothing tells the names apart it is the first by key: either is right.
+    Tensors that lie together under all their names, as those of a layer that is registered twice, go together.  Of
+    names that leave equally good layers it is the one as deep in containers as its like on the other side; where
+    nothing tells them apart, the first by key: either is right.
     """
     if not memories:
         return {}
-    known = {layer.signature for layer in layers(others)}
-    repeated = {item.key for names in memories for item in names}
-    company = Counter(_layer(item).rpartition(".")[0] for item in items if item.key not in repeated)
+    theirs = layers(others)
+    known: dict[Signature, list[int]] = {}
+    for layer, depth in zip(theirs, _depths([layer.text for layer in theirs]), strict=True):
+        known.setdefault(layer.signature, []).append(depth)
+    depths = dict(zip(texts := list(map(_layer, items)), _depths(texts), strict=True))
     members: dict[str, list[Item]] = {}
     for item in items:
         members.setdefault(_layer(item), []).append(item)
@@ -75,10 +78,18 @@ def _standing(memories: Sequence[list[Item]], items: Sequence[Item], others: Seq
             gone = {item.key for names in bundle for n, item in enumerate(names) if n != at}
             left = layers(item for item in rest if item.key not in gone)
             share = sum(layer.signature in known for layer in left) / max(len(left), 1)
-            fits.append((share, company[text.rpartition(".")[0]]))
+            own = next((layer.signature for layer in left if layer.text == text), ())
+            fits.append((share, -min((abs(depth - depths[text]) for depth in known.get(own, ())), default=0)))
         best = fits.index(max(fits))
         found |= {item.key: names[best].key for names in bundle for n, item in enumerate(names) if n != best}
     return found
+
+
+def _depths(texts: Sequence[str]) -> list[int]:
+    """How many containers each layer lies in, less those that hold all of them."""
+    inside = [holders(text) for text in texts]
+    shared = set(inside[0]).intersection(*inside[1:]) if inside else ()
+    return [len(containers) - len(shared) for containers in inside]
 
 
 def _layer(item: Item) -> str:

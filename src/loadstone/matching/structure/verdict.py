@@ -85,7 +85,8 @@ def verdict(
     right = {b for group in even for b in group.right}
     hoped = {key for b in right.union(b for _, b in likely) for key in _keys(state.target[b])}
     right.update(state.aside[1], (b for _, b in waiting))
-    floats = [item for item in target if counts(item)]
+    aside = {key for b in state.aside[1] for key in _keys(state.target[b])}
+    floats = [item for item in target if counts(item) and item.key not in aside]
     total = sum(item.elements for item in floats)
     share = sum(item.elements for item in floats if item.key in found) / max(total, 1)
     reason = f"{share:.0%} of the target's parameters have a partner"

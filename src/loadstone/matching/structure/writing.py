@@ -35,6 +35,7 @@ def assignments(
             have, want, start = ours[one], theirs[other], 0
             for piece in want.pieces:
                 key = piece.item.key
+                start += piece.skipped
                 if a in orders and one in orders[a]:
                     made = cut(orders[a][one], have, start, piece.rows, piece.from_canonical())
                     found[key] = Assignment(key, *made, "answer", f"{evidence}, {ORDERED}")
@@ -66,7 +67,7 @@ def _assigned(have: Part, want: Part, piece: Piece, start: int, grade: Grade, ev
     steps += piece.from_canonical()
     if len(taken) == 1 and not any(isinstance(step, Narrow) for step in steps):
         one = taken[0][0]
-        if one.turned == piece.turned and one.middle == piece.middle:
+        if one.turning == piece.turning and one.middle == piece.middle:
             same = one.item.shape == piece.item.shape
             return Assignment(
                 piece.item.key,
