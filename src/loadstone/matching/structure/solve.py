@@ -28,7 +28,7 @@ from loadstone.matching.structure.pairing import forced, parts
 from loadstone.matching.structure.prefixes import by_prefix
 from loadstone.matching.structure.runs import Bounds, Run, common
 from loadstone.matching.structure.tries import Split, branches, trie
-from loadstone.matching.structure.words import PARTS, Path, containers, telling, tokens
+from loadstone.matching.structure.words import ORDINALS, PARTS, Path, containers, telling, tokens
 
 Families = dict[Path, dict[int, int]]  # what comes before a number → number → its rank
 
@@ -329,7 +329,23 @@ def _is_sound(state: State, group: Group, split: Split) -> bool:
     pairs = zip((ours, theirs), split.depths, strict=True)
     words = [[token for token in layer.path[depth:] if isinstance(token, str)] for layer, depth in pairs]
     hold = (depth in containers(layer.text) for layer, depth in zip((ours, theirs), split.depths, strict=True))
-    return all(hold) or not _say_otherwise(*words)
+    place = ours.path[split.depths[0] - 1] in ORDINALS  # which is all there is to say
+    if all(hold) or place or not any(words):
+        return True
+    return not _say_otherwise(*words) if all(words) else _is_backed(state, group, split)
+
+
+def _is_backed(state: State, group: Group, split: Split) -> bool:
+    """What is left when a split is made shares a word as well."""
+    rest = (
+        {word for index in everyone if index not in members for word in telling(layers[index].path)}
+        - {word for index in members for word in telling(layers[index].path)}
+        for layers, everyone, members in (
+            (state.source, group.left, split.left),
+            (state.target, group.right, split.right),
+        )
+    )
+    return not set.isdisjoint(*rest)
 
 
 def _count_otherwise(one: Path, other: Path) -> bool:
@@ -341,12 +357,16 @@ def _shared_words(state: State, group: Group) -> list[Split]:
     """A word that as many layers have on the left as on the right, and not all."""
     left = _having(state.source, group.left)
     right = _having(state.target, group.right)
-    for word, members in left.items():
+    for word, members in sorted(left.items(), key=lambda each: each[0] not in PARTS):
         others = right.get(word, [])
         if len(members) != len(others) or (len(members) == len(group.left) and len(others) == len(group.right)):
             continue
-        if word not in PARTS and _say_otherwise(_besides(left, word), _besides(right, word)):
+        besides = _besides(left, word), _besides(right, word)
+        if word not in PARTS and _say_otherwise(*besides):
             continue
+        if word not in PARTS and _goes_on(state, members[0], others[0], word):
+            if not _is_backed(state, group, Split(members, others, "named", "")):
+                continue
         if len(members) == 1 and _count_otherwise(
             _behind(state.source[members[0]].path, word), _behind(state.target[others[0]].path, word)
         ):
@@ -354,6 +374,21 @@ def _shared_words(state: State, group: Group) -> list[Split]:
         if len(group.left) == len(group.right) or (len(members) == 1 and _same_end(state, members[0], others[0])):
             return [Split(members, others, "named", f"`{word}` on both sides")]
     return []
+
+
+def _goes_on(state: State, a: int, b: int, word: str) -> bool:
+    """Behind the word that they share one name ends, and the other goes on with words that the one lacks."""
+    paths = state.source[a].path, state.target[b].path
+    more = [
+        [token for token in _behind(path, word) if isinstance(token, str) and not _has(other, token)]
+        for path, other in (paths, paths[::-1])
+    ]
+    return any(more) and not all(more)
+
+
+def _has(path: Path, word: str) -> bool:
+    words = [token for token in path if isinstance(token, str)]
+    return any(word == other or is_short_for(word, other) or is_short_for(other, word) for other in words)
 
 
 def _behind(path: Path, word: str) -> Path:

@@ -132,7 +132,9 @@ def _run(node: Trie) -> list[Trie] | None:
 
 def _by_words(left: Trie, right: Trie, thinned: bool) -> list[Split]:
     a, b = _families(left), _families(right)
-    by_size = [] if thinned else _by_size(a, b)  # where others were taken out, a size says nothing
+    by_size = _by_size(a, b)
+    if thinned and not all(_is_only_family(side) for side in (a, b)):
+        by_size = []  # where others were taken out, a size says nothing
     by_word = _by_shared_word(*_rest(a, b, by_size))
     found = [*by_size, *by_word]
     rest_a, rest_b = _rest(a, b, found)
@@ -152,6 +154,10 @@ def _by_size(a: list[Trie], b: list[Trie]) -> list[tuple[Trie, Trie, Split]]:
         for y in (other[size],)
         if _family(x) == _family(y) >= least
     ]
+
+
+def _is_only_family(nodes: list[Trie]) -> bool:
+    return sum(_family(node) >= _FAMILY for node in nodes) == 1
 
 
 def _by_shared_word(a: list[Trie], b: list[Trie]) -> list[tuple[Trie, Trie, Split]]:
