@@ -112,7 +112,11 @@ def _numbered(layers: Sequence[Layer]) -> list[Candidate]:
 
 
 def _pairs(layers: Sequence[Layer], other: Sequence[Layer]) -> list[Candidate]:
-    """Two siblings of one shape, and no third, in the order that names of stacked layers say, or to be asked."""
+    """Two siblings of one shape, and no third, in the order that names of stacked layers say, or to be asked.
+
+    One of q, k and v is joined with the other two or with nothing.
+    """
+    parted = {id(member) for members, _ in _candidates(layers) if len(members) == 3 for member in members}
     siblings: dict[tuple[str, Signature], list[Layer]] = {}
     for layer in layers:
         siblings.setdefault((layer.text.rpartition(".")[0], layer.signature), []).append(layer)
@@ -122,6 +126,8 @@ def _pairs(layers: Sequence[Layer], other: Sequence[Layer]) -> list[Candidate]:
     found = []
     for (parent, signature), members in siblings.items():
         if len(members) != 2 or all(len(shape) < 2 for _, shape in signature):
+            continue
+        if sum(id(member) in parted for member in members) == 1:
             continue
         members = sorted(members, key=lambda layer: layer.text)
         text = ".".join(filter(None, (parent, "_".join(map(last, members)))))

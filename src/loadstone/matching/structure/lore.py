@@ -102,6 +102,8 @@ class Lore:
             alone = len(found) == 1 and _both(self.backward[y], left) == [x]
             if not alone or len(members) != len(right[y]):
                 return {}
+            if x != y and (y in left or x in right):
+                return {}  # an ending that both sides have means itself
             if not self._is_of(signature, x, y) and (_is_shared(x, y, right) or _is_shared(y, x, left)):
                 return {}
             if self.endings[x][y] >= enough:
