@@ -15,7 +15,8 @@ from loadstone.matching.structure.layers import Layer
 from loadstone.matching.structure.orienting import Oriented
 from loadstone.matching.structure.reordering import main_keys, main_part
 from loadstone.matching.structure.runs import common
-from loadstone.matching.structure.solve import State, is_short_for
+from loadstone.matching.structure.sharing import is_same_word
+from loadstone.matching.structure.solve import State
 from loadstone.matching.structure.words import Path, tokens
 
 Couple: TypeAlias = tuple[tuple[int, int], tuple[int, int]]
@@ -80,7 +81,7 @@ def _share(one: Layer, two: Layer, first: Layer, second: Layer) -> bool:
     if all(len(each) == 1 for each in numbers):
         return (numbers[0] < numbers[1]) is (numbers[2] < numbers[3])
     words = [[token for token in path if isinstance(token, str)] for path in own]
-    if any(_is_same(x, y) for at in (0, 1) for x in words[at] for y in words[at + 2]):
+    if any(is_same_word(x, y) for at in (0, 1) for x in words[at] for y in words[at + 2]):
         return True
     ours, theirs = (_plain(one), _plain(two)), (_plain(first), _plain(second))
     return all(map(str.startswith, ours, theirs)) or all(map(str.startswith, theirs, ours))
@@ -93,10 +94,6 @@ def _own(one: Path, other: Path) -> tuple[Path, Path]:
     return tuple(token for token in first if token not in second), tuple(
         token for token in second if token not in first
     )
-
-
-def _is_same(word: str, other: str) -> bool:
-    return word == other or is_short_for(word, other) or is_short_for(other, word)
 
 
 def _plain(layer: Layer) -> str:

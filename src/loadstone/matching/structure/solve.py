@@ -8,7 +8,7 @@ different kinds takes turns until nothing moves, the strongest first:
                 theirs lie, and the other side must say the same
     rules       what the paired layers elsewhere say about the ends and words of names, see lore
     tries       numbered families and branches, see tries
-    words       a word that as many have on the one side as on the other
+    words       a word that as many have on the one side as on the other, see sharing
 
 A number once paired binds its whole family: a later split that would pair it otherwise, or count backwards where the
 pairs count forwards, is not made.  What no evidence
@@ -27,13 +27,13 @@ from loadstone.matching.structure.lore import Lore
 from loadstone.matching.structure.pairing import forced, parts
 from loadstone.matching.structure.prefixes import by_prefix
 from loadstone.matching.structure.runs import Bounds, Run, common
+from loadstone.matching.structure.sharing import Side, Sides, is_sound, shared_words
 from loadstone.matching.structure.tries import Split, branches, trie
-from loadstone.matching.structure.words import ORDINALS, PARTS, Path, containers, telling, tokens
+from loadstone.matching.structure.words import Path, containers, tokens
 
 Families = dict[Path, dict[int, int]]  # what comes before a number → number → its rank
 
 _MANY = 200  # layers in a group
-_SHORT = 3  # letters of a word that may be short for a longer one
 _STRENGTH: dict[Grade, int] = {
     "exact": 8, "answer": 7, "forced": 6, "sibling": 5, "rule": 4, "named": 3, "numbered": 2, "structure": 1,
     "order": 0,
@@ -303,123 +303,15 @@ def _rules(state: State, group: Group) -> list[Split]:
 def _tries(state: State, group: Group) -> list[Split]:
     left = trie(group.left, state.source)
     right = trie(group.right, state.target)
-    splits = [split for split in branches(left, right, group.thinned) if _is_sound(state, group, split)]
+    splits = [split for split in branches(left, right, group.thinned) if is_sound(_sides(state, group), split)]
     if len(group.left) != len(group.right):
         return [split for split in splits if split.grade == "structure"]
     return splits
 
 
-def _is_sound(state: State, group: Group, split: Split) -> bool:
-    """A word that begins two names is no evidence where they go on differently, but where it is what holds them."""
-    if split.depths is None:
-        return True
-    sides = (
-        (state.source, split.left, group.left, split.depths[0]),
-        (state.target, split.right, group.right, split.depths[1]),
-    )
-    for layers, members, everyone, depth in sides:
-        word = layers[members[0]].path[depth - 1]
-        if any(word in layers[index].path for index in everyone if index not in members):
-            return False  # others have it too, further down
-    if len(split.left) != 1:
-        return True
-    ours, theirs = (layers[members[0]] for layers, members, _, _ in sides)
-    if _count_otherwise(ours.path[split.depths[0] :], theirs.path[split.depths[1] :]):
-        return False
-    pairs = zip((ours, theirs), split.depths, strict=True)
-    words = [[token for token in layer.path[depth:] if isinstance(token, str)] for layer, depth in pairs]
-    hold = (depth in containers(layer.text) for layer, depth in zip((ours, theirs), split.depths, strict=True))
-    place = ours.path[split.depths[0] - 1] in ORDINALS  # which is all there is to say
-    if all(hold) or place or not any(words):
-        return True
-    return not _say_otherwise(*words) if all(words) else _is_backed(state, group, split)
-
-
-def _is_backed(state: State, group: Group, split: Split) -> bool:
-    """What is left when a split is made shares a word as well."""
-    rest = (
-        {word for index in everyone if index not in members for word in telling(layers[index].path)}
-        - {word for index in members for word in telling(layers[index].path)}
-        for layers, everyone, members in (
-            (state.source, group.left, split.left),
-            (state.target, group.right, split.right),
-        )
-    )
-    return not set.isdisjoint(*rest)
-
-
-def _count_otherwise(one: Path, other: Path) -> bool:
-    """Behind the word that they share, both go on, and one by a number that the other has not."""
-    return bool(one and other and any(isinstance(path[0], int) for path in (one, other)) and one[0] != other[0])
-
-
 def _shared_words(state: State, group: Group) -> list[Split]:
-    """A word that as many layers have on the left as on the right, and not all."""
-    left = _having(state.source, group.left)
-    right = _having(state.target, group.right)
-    for word, members in sorted(left.items(), key=lambda each: each[0] not in PARTS):
-        others = right.get(word, [])
-        if len(members) != len(others) or (len(members) == len(group.left) and len(others) == len(group.right)):
-            continue
-        besides = _besides(left, word), _besides(right, word)
-        if word not in PARTS and _say_otherwise(*besides):
-            continue
-        if word not in PARTS and _goes_on(state, members[0], others[0], word):
-            if not _is_backed(state, group, Split(members, others, "named", "")):
-                continue
-        if len(members) == 1 and _count_otherwise(
-            _behind(state.source[members[0]].path, word), _behind(state.target[others[0]].path, word)
-        ):
-            continue
-        if len(group.left) == len(group.right) or (len(members) == 1 and _same_end(state, members[0], others[0])):
-            return [Split(members, others, "named", f"`{word}` on both sides")]
-    return []
+    return shared_words(_sides(state, group))
 
 
-def _goes_on(state: State, a: int, b: int, word: str) -> bool:
-    """Behind the word that they share one name ends, and the other goes on with words that the one lacks."""
-    paths = state.source[a].path, state.target[b].path
-    more = [
-        [token for token in _behind(path, word) if isinstance(token, str) and not _has(other, token)]
-        for path, other in (paths, paths[::-1])
-    ]
-    return any(more) and not all(more)
-
-
-def _has(path: Path, word: str) -> bool:
-    words = [token for token in path if isinstance(token, str)]
-    return any(word == other or is_short_for(word, other) or is_short_for(other, word) for other in words)
-
-
-def _behind(path: Path, word: str) -> Path:
-    """What follows the last place of a word."""
-    at = max((depth for depth, token in enumerate(path) if token == word), default=len(path))
-    return path[at + 1 :]
-
-
-def _besides(having: Mapping[str, list[int]], word: str) -> list[str]:
-    """Other words that exactly the same layers of a group have."""
-    return [other for other, members in having.items() if other != word and members == having[word]]
-
-
-def _say_otherwise(one: Sequence[str], other: Sequence[str]) -> bool:
-    """Both names go on, and differently: `embed_out` and `token_embed` share a word and are two things."""
-    return bool(one and other) and not any(is_short_for(x, y) or is_short_for(y, x) for x in one for y in other)
-
-
-def is_short_for(word: str, longer: str) -> bool:
-    return len(word) >= _SHORT and longer.startswith(word)
-
-
-def _same_end(state: State, a: int, b: int) -> bool:
-    """Both paths end in the same two tokens: enough to pair them where one side has more than the other."""
-    left, right = state.source[a].path[-2:], state.target[b].path[-2:]
-    return len(left) == 2 and left == right
-
-
-def _having(layers: Sequence[Layer], members: Sequence[int]) -> dict[str, list[int]]:
-    found: dict[str, list[int]] = {}
-    for index in members:
-        for word in telling(layers[index].path):
-            found.setdefault(word, []).append(index)
-    return found
+def _sides(state: State, group: Group) -> Sides:
+    return Side(state.source, group.left), Side(state.target, group.right)
