@@ -79,19 +79,21 @@ class Lore:
         for is_bare in (True, False):
             x = _classes([blank(path) for path in ours] if is_bare else [marked[0][a] for a in left], left)
             y = _classes([blank(path) for path in theirs] if is_bare else [marked[1][b] for b in right], right)
-            found = self._by_endings(x, y, 1 if is_bare else _ENOUGH, alike) if len(x) == len(y) else {}
+            found = self._by_endings(x, y, 1 if is_bare else _ENOUGH) if len(x) == len(y) else {}
             sides = (ours, left), (theirs, right)
             splits = [
                 split
                 for ends, split in found.items()
-                if self._says_one_thing(ends, split, sides) and not self._says_otherwise(*ends, alike)
+                if _parts_agree(split, sides)
+                and self._says_one_thing(ends, split, sides)
+                and not self._says_otherwise(*ends, alike)
             ]
             if splits:
                 return splits
         return self._by_words(source, ours, theirs, left, right)
 
     def _by_endings(
-        self, left: dict[Path, list[int]], right: dict[Path, list[int]], enough: int, signature: Signature
+        self, left: dict[Path, list[int]], right: dict[Path, list[int]], enough: int
     ) -> dict[tuple[Path, Path], Split]:
         splits = {}
         for x, members in left.items():
@@ -104,19 +106,10 @@ class Lore:
                 return {}
             if x != y and (y in left or x in right):
                 return {}  # an ending that both sides have means itself
-            if not self._is_of(signature, x, y) and (_is_shared(x, y, right) or _is_shared(y, x, left)):
-                return {}
             if self.endings[x][y] >= enough:
                 words = f"`{_shown(x)}` is `{_shown(y)}` elsewhere"
                 splits[x, y] = Split(members, right[y], "rule", words)
         return splits
-
-    def _is_of(self, signature: Signature, x: Path, y: Path) -> bool:
-        """A pair of layers of these shapes ends so."""
-        return any(
-            signature in signatures and _ends(source, x) and _ends(target, y)
-            for (source, target), signatures in self.templates.items()
-        )
 
     def _says_otherwise(self, x: Path, y: Path, signature: Signature) -> bool:
         """A layer of these shapes ends in the one, not by number, and has a partner that ends not in the other."""
@@ -162,7 +155,7 @@ class Lore:
                 together = self.both.get((word, other), 0)
                 if not (together and together == self.left[word] == self.right[other]):
                     continue
-                if word != other and (self.both.get((word, word)) or self.both.get((other, other))):
+                if word != other and (word in y or other in x or self.both.keys() & {(word, word), (other, other)}):
                     continue  # a word that both sides use means itself
                 if len(members) != len(partners):
                     return []
@@ -177,10 +170,18 @@ class Lore:
         return any(count < self.of_signature[signature] for signature, count in signatures.items())
 
 
-def _is_shared(x: Path, y: Path, others: Mapping[Path, object]) -> bool:
-    """The name of a part, q, k or v, means itself: the one has it, and so has another than its partner."""
-    names = {token for token in x if token in PARTS and token not in y}
-    return any(not names.isdisjoint(other) for other in others if other != y)
+def _parts_agree(split: Split, sides: Sequence[tuple[Sequence[Path], Sequence[int]]]) -> bool:
+    """No layer with the name of a part gets one without it, where another has it."""
+    having = [
+        {part: {index for path, index in zip(*side, strict=True) if part in path} for part in PARTS} for side in sides
+    ]
+    chosen = set(split.left), set(split.right)
+    return not any(
+        having[0][part]
+        and having[1][part]
+        and having[0][part].isdisjoint(chosen[0]) is not having[1][part].isdisjoint(chosen[1])
+        for part in PARTS
+    )
 
 
 def _ends(path: Path, ending: Path) -> bool:
