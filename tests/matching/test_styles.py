@@ -24,6 +24,18 @@ def test_nothing_is_filled_wrongly(kind: str, sort: Sort) -> None:
         assert not finding.wrong or pair.known, (seed, finding.wrong[:2])
 
 
+@pytest.mark.parametrize(
+    ("kind", "sort", "seed"),
+    [
+        ("crossing", "whole", 1009),  # `enc` is `encoder` elsewhere, and EncDecAttention lies in the decoder
+        ("crossing", "partial", 401),
+        ("vision", "partial", 409),  # `proj` is `proj` elsewhere, and `v_proj` is not `c_proj`
+    ],
+)
+def test_what_was_filled_wrongly_once_is_not(kind: str, sort: Sort, seed: int) -> None:
+    assert not judged(drawn(kind, sort, seed)).wrong
+
+
 @pytest.mark.long
 @pytest.mark.parametrize(("kind", "sort"), KINDS_AND_SORTS)
 def test_hardly_anything_is_filled_wrongly_after_right_answers(kind: str, sort: Sort) -> None:

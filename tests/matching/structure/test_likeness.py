@@ -83,3 +83,61 @@ def test_halves_are_asked_though_the_way_back_lies_in_another_module() -> None:
     result = match([*source, layer("head", 5, 8)], [*target, layer("head", 5, 8)])
     assert taken(result, "layers.0.ff.fc1") is None
     assert taken(result, "layers.0.ff.fc2") == "blocks.0.ff.net.2"
+
+
+@pytest.mark.parametrize("head", ["head", "output"])
+def test_a_name_that_goes_on_is_not_the_word_it_begins_with(head: str) -> None:
+    """`embed_out` may be the way out: nothing says which of two is the table that `embed` is."""
+    result = match(
+        [layer("embed", 50, 8), layer(head, 50, 8), layer("norm", 8)],
+        [layer("wte", 50, 8), layer("embed_out", 50, 8), layer("last", 8)],
+    )
+    assert taken(result, "embed_out") is None
+    assert taken(result, "wte") is None
+    assert [question.target for question in result.questions] == ["embed_out.weight"]
+
+
+def test_a_name_that_goes_on_is_the_word_where_the_others_share_one_too() -> None:
+    result = match([layer("embed", 50, 8), layer("head", 50, 8)], [layer("embed_in", 50, 8), layer("lm_head", 50, 8)])
+    assert (taken(result, "embed_in"), taken(result, "lm_head")) == ("embed", "head")
+
+
+def test_an_ending_that_both_sides_have_means_itself() -> None:
+    """That `proj` is `out` in the feed-forward does not make `q_proj` the attention's `out`, beside another `out`."""
+    source = [*attention("a", ["q_proj", "out"]), *(layer(f"a.{n}.ff.proj", 8, 32) for n in range(3))]
+    target = [*attention("b", ["W_query", "out"]), *(layer(f"b.{n}.mlp.out", 8, 32) for n in range(3))]
+    result = match(source, target)
+    assert taken(result, "b.0.attn.out") in (None, "a.0.attn.out")
+    assert taken(result, "b.0.attn.W_query") in (None, "a.0.attn.q_proj")
+
+
+def test_a_rule_of_endings_takes_no_part_for_another_layer() -> None:
+    """`proj` is `proj` elsewhere, but `v_proj` is not `c_proj` where something else is called v."""
+    source = [*attention("a", ["W_value", "c_proj"]), layer("patch.proj", 8, 3, 4, 4)]
+    target = [*attention("b", ["v_proj", "dense"]), layer("embeddings.proj", 8, 3, 4, 4)]
+    result = match(source, target)
+    assert taken(result, "b.0.attn.v_proj") in (None, "a.0.attn.W_value")
+    assert taken(result, "b.0.attn.dense") in (None, "a.0.attn.c_proj")
+
+
+def test_one_of_q_k_and_v_is_not_joined_with_what_lies_beside_it() -> None:
+    """q and o have as many rows together as q, k and v, and k and v as o."""
+    sizes = {"q": (32, 32), "k": (16, 32), "v": (16, 32), "wo": (32, 32), "gate": (64, 32), "up": (64, 32)}
+    joined = {"qkv": (64, 32), "c_proj": (32, 32), "fc1": (128, 32)}
+    source, target = (
+        [layer(f"{path}.{n}.attn.{name}", *shape) for n in range(3) for name, shape in rows.items()]
+        for path, rows in (("a", sizes), ("b", joined))
+    )
+    result = match(source, target)
+    sources = [one.key for one in result.assignments["b.0.attn.qkv.weight"].sources]
+    assert sources == [f"a.0.attn.{name}.weight" for name in "qkv"]
+    assert taken(result, "b.0.attn.c_proj") == "a.0.attn.wo"
+
+
+def test_an_answer_about_one_block_leaves_the_only_family_known_by_its_size() -> None:
+    source = [layer(f"layers.{n}.{name}", 8) for n in range(4) for name in ("input_norm", "post_attention_norm")]
+    target = [layer(f"blocks.{n}.{name}", 8) for n in range(4) for name in ("ln_a", "ln_m")]
+    answers = {"blocks.0.ln_a.weight": "layers.0.input_norm.weight"}
+    result = match([*source, layer("final", 8)], [*target, layer("ln_out", 8)], answers=answers)
+    assert taken(result, "blocks.3.ln_m") == "layers.3.post_attention_norm"
+    assert taken(result, "ln_out") == "final"
