@@ -13,7 +13,7 @@ from loadstone.matching.structure import match
 
 KINDS_AND_SORTS = [(kind, sort) for kind in KINDS for sort in get_args(Sort)]
 FEW, MANY = range(4), range(4, 64)  # seeds
-OPEN = 2  # of MANY: a rule learned from one answer, or from layers of other shapes, that names happen to contradict
+OPEN = 2  # of MANY: a name or a number that happens to contradict the truth
 
 
 @pytest.mark.parametrize(("kind", "sort"), KINDS_AND_SORTS)

@@ -85,10 +85,11 @@ class State:
         self.pairs[a] = (b, group.grade, group.evidence)
         self.backward[b] = a
         both = self.source[a], self.target[b]
-        for side, (layer, partner) in enumerate(((both[0], both[1].path), (both[1], both[0].path))):
-            path = layer.path
+        for side, (layer, other) in enumerate((both, both[::-1])):
+            path, partner = layer.path, other.path
+            around = partner[: len(tokens(other.text.rpartition(".")[0]))]
             for depth in containers(layer.text):
-                count, scope = self.under[side].get(path[:depth], (0, partner))
+                count, scope = self.under[side].get(path[:depth], (0, around))
                 self.under[side][path[:depth]] = (count + 1, common(scope, partner))
         for side, (mine, other) in enumerate((both, both[::-1])):
             inside = tokens(other.text.rpartition(".")[0])
@@ -284,10 +285,8 @@ def _near(
             continue
         if how == _LACKING and count == len(state.pairs):
             return []  # what holds everything else says nothing
-        if count == 1:
-            if how == _LACKING:
-                return []
-            scope = scope[:-1]
+        if count == 1 and how == _LACKING:
+            return []
         shortest = 0 if how == _STRETCHED else len(scope) - 1
         return next((inside[scope[:n]] for n in range(len(scope), shortest, -1) if scope[:n] in inside), nothing)
     return nothing
