@@ -29,6 +29,7 @@ def test_nothing_is_filled_wrongly(kind: str, sort: Sort) -> None:
     [
         ("crossing", "whole", 1009),  # `enc` is `encoder` elsewhere, and EncDecAttention lies in the decoder
         ("crossing", "partial", 401),
+        ("towers", "whole", 9019),  # the `q` of `query_encoder` says nothing of what lies in it
         ("vision", "partial", 409),  # `proj` is `proj` elsewhere, and `v_proj` is not `c_proj`
     ],
 )

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import TypeAlias
 
 from loadstone.matching.structure.layers import Layer
+from loadstone.matching.structure.runs import common
 from loadstone.matching.structure.tries import Split
 from loadstone.matching.structure.words import ORDINALS, PARTS, Path, containers, telling
 
@@ -28,10 +30,12 @@ class Side:
     members: Sequence[int]
 
     def having(self) -> dict[str, list[int]]:
-        """Members by the words that may tell them from others."""
+        """Members by the words that may tell them from others, behind what all of them begin with."""
+        paths = [self.layers[index].path for index in self.members]
+        depth = len(reduce(common, paths)) if len(paths) > 1 else 0
         found: dict[str, list[int]] = {}
         for index in self.members:
-            for word in telling(self.layers[index].path):
+            for word in telling(self.layers[index].path[depth:]):
                 found.setdefault(word, []).append(index)
         return found
 
