@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _LEAST_SHARE = 0.30  # of the parameters' elements; a wrong architecture gives 0 to 5 %, a body without its head > 50 %
 
 
-def filled(schema: Schema, actions: Mapping[str, Action]) -> tuple[int, int]:
+def elements_filled(schema: Schema, actions: Mapping[str, Action]) -> tuple[int, int]:
     """Elements of parameters that get values, and of all that want some: those kept on purpose are left out.
 
     A model without parameters is measured by its buffers.
@@ -41,7 +41,7 @@ def coverage(
     strict: bool,
 ) -> Iterator[Diagnostic]:
     """nothing-to-load where no tensor would be written, low-coverage where only few would."""
-    got, wanted = filled(schema, actions)
+    got, wanted = elements_filled(schema, actions)
     evidence = (("checkpoint", f"{len(sources):,} tensors"), ("model", f"{len(actions):,} tensors"))
     if not any(action.status == "load" for action in actions.values()):
         if actions or sources:

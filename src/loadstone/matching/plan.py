@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 from loadstone.errors import Diagnostic, MatchError
-from loadstone.matching.coverage import filled
+from loadstone.matching.coverage import elements_filled
 from loadstone.matching.live import Live
 from loadstone.matching.probed import Probed, Sensitivity
 from loadstone.matching.recipe import write_recipe
@@ -186,7 +186,7 @@ class Plan:
     def coverage(self) -> float:
         """Share of the model's parameters, by elements, that get values; what is kept on purpose is left out."""
         by_target = {action.target: action for action in self.actions if action.target is not None}
-        got, wanted = filled(self.schema, by_target)
+        got, wanted = elements_filled(self.schema, by_target)
         return got / wanted if wanted else 1.0
 
     @property

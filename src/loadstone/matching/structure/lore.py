@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 from loadstone.matching.structure.layers import Layer, Signature
 from loadstone.matching.structure.tries import Split
-from loadstone.matching.structure.words import PARTS, Path, blank, telling
+from loadstone.matching.structure.words import PARTS, Path, blank, by_word, telling
 
 _LENGTH = 6  # tokens of an ending at most
 _ENOUGH = 2  # pairs that make a rule where numbers count
@@ -76,15 +76,16 @@ class Lore:
             return []
         ours, theirs = [source[a].path for a in left], [target[b].path for b in right]
         alike = source[left[0]].signature
+        sides = (ours, left), (theirs, right)
+        parts = _by_part(*sides[0]), _by_part(*sides[1])
         for is_bare in (True, False):
             x = _classes([blank(path) for path in ours] if is_bare else [marked[0][a] for a in left], left)
             y = _classes([blank(path) for path in theirs] if is_bare else [marked[1][b] for b in right], right)
             found = self._by_endings(x, y, 1 if is_bare else _ENOUGH) if len(x) == len(y) else {}
-            sides = (ours, left), (theirs, right)
             splits = [
                 split
                 for ends, split in found.items()
-                if _parts_agree(split, sides)
+                if _parts_agree(split, parts)
                 and self._says_one_thing(ends, split, sides)
                 and not self._says_otherwise(*ends, alike)
             ]
@@ -170,17 +171,21 @@ class Lore:
         return any(count < self.of_signature[signature] for signature, count in signatures.items())
 
 
-def _parts_agree(split: Split, sides: Sequence[tuple[Sequence[Path], Sequence[int]]]) -> bool:
+def _by_part(paths: Sequence[Path], members: Sequence[int]) -> dict[str, set[int]]:
+    """Members by the names of parts, as q, k and v, in their paths."""
+    found: dict[str, set[int]] = {}
+    for path, index in zip(paths, members, strict=True):
+        for part in PARTS.intersection(path):
+            found.setdefault(part, set()).add(index)
+    return found
+
+
+def _parts_agree(split: Split, parts: tuple[Mapping[str, set[int]], Mapping[str, set[int]]]) -> bool:
     """No layer with the name of a part gets one without it, where another has it."""
-    having = [
-        {part: {index for path, index in zip(*side, strict=True) if part in path} for part in PARTS} for side in sides
-    ]
-    chosen = set(split.left), set(split.right)
-    return not any(
-        having[0][part]
-        and having[1][part]
-        and having[0][part].isdisjoint(chosen[0]) is not having[1][part].isdisjoint(chosen[1])
-        for part in PARTS
+    ours, theirs = parts
+    return all(
+        ours[part].isdisjoint(split.left) is theirs[part].isdisjoint(split.right)
+        for part in ours.keys() & theirs.keys()
     )
 
 
@@ -218,11 +223,7 @@ def _is_word(token: object) -> bool:
 
 def _having(paths: Sequence[Path], members: Sequence[int]) -> dict[str, list[int]]:
     """Members by word, for words that some have and some have not."""
-    found: dict[str, list[int]] = {}
-    for path, index in zip(paths, members, strict=True):
-        for word in telling(path):
-            found.setdefault(word, []).append(index)
-    return {word: having for word, having in found.items() if len(having) < len(members)}
+    return {word: having for word, having in by_word(paths, members).items() if len(having) < len(members)}
 
 
 def _shown(path: Path) -> str:

@@ -17,7 +17,7 @@ from typing import TypeAlias
 from loadstone.matching.structure.layers import Layer
 from loadstone.matching.structure.runs import common
 from loadstone.matching.structure.tries import Split
-from loadstone.matching.structure.words import ORDINALS, PARTS, Path, containers, telling
+from loadstone.matching.structure.words import ORDINALS, PARTS, Path, by_word, containers, telling
 
 _SHORT = 3  # letters of a word that may be short for a longer one
 
@@ -33,11 +33,7 @@ class Side:
         """Members by the words that may tell them from others, behind what all of them begin with."""
         paths = [self.layers[index].path for index in self.members]
         depth = len(reduce(common, paths)) if len(paths) > 1 else 0
-        found: dict[str, list[int]] = {}
-        for index in self.members:
-            for word in telling(self.layers[index].path[depth:]):
-                found.setdefault(word, []).append(index)
-        return found
+        return by_word((path[depth:] for path in paths), self.members)
 
     def words_without(self, some: Sequence[int]) -> set[str]:
         """Words of members that those in `some` have not."""

@@ -132,9 +132,8 @@ def _run(node: Trie) -> list[Trie] | None:
 
 def _by_words(left: Trie, right: Trie, thinned: bool) -> list[Split]:
     a, b = _families(left), _families(right)
-    by_size = _by_size(a, b)
-    if thinned and not all(_is_only_family(side) for side in (a, b)):
-        by_size = []  # where others were taken out, a size says nothing
+    # where others were taken out, a size says nothing of one family among others
+    by_size = [] if thinned and not (_is_only_family(a) and _is_only_family(b)) else _by_size(a, b)
     by_word = _by_shared_word(*_rest(a, b, by_size))
     found = [*by_size, *by_word]
     rest_a, rest_b = _rest(a, b, found)
@@ -157,6 +156,7 @@ def _by_size(a: list[Trie], b: list[Trie]) -> list[tuple[Trie, Trie, Split]]:
 
 
 def _is_only_family(nodes: list[Trie]) -> bool:
+    """One of them, and no more, is numbered."""
     return sum(_family(node) >= _FAMILY for node in nodes) == 1
 
 

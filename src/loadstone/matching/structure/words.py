@@ -11,6 +11,7 @@ what a word means in one architecture is found from shapes and neighbours, or as
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import TypeAlias
 
@@ -62,6 +63,15 @@ def telling(path: Path) -> tuple[str, ...]:
             else:
                 found.append(token)
     return tuple(dict.fromkeys(found))
+
+
+def by_word(paths: Iterable[Path], members: Iterable[int]) -> dict[str, list[int]]:
+    """Members by the words of their paths that may tell them from others."""
+    found: dict[str, list[int]] = {}
+    for path, index in zip(paths, members, strict=True):
+        for word in telling(path):
+            found.setdefault(word, []).append(index)
+    return found
 
 
 def holders(text: str) -> list[str]:
